@@ -1,0 +1,285 @@
+"""The configuration: plain typed values, read from `configs/*.py`, overridden by dotted flags.
+
+Defaults are the paper's setting. Where the paper is silent they are our choice, marked `(ours)`.
+"""
+
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+TASKS = ("ivif", "mdif", "mfif", "meif")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message says which field and what it may be."""
+
+
+@dataclasses.dataclass
+class Data:
+    """What is read. A data set is a folder `<dir>/<name>` that `data_prep.build` wrote."""
+
+    name: str = "msrs"
+    dir: str = "data"
+    split: str = "train"
+    crop: int = 128
+    """Side of the square training crops, in pixels (ours; 64 for medical images)."""
+    batch: int = 1
+    augment: bool = True
+    """Flips and quarter turns (ours)."""
+    threads: int = 4
+    """Threads that decode images ahead of training."""
+
+
+@dataclasses.dataclass
+class Model:
+    """The network of the paper's Figure 1."""
+
+    width: int = 32
+    """Feature channels C (ours)."""
+    state: int = 16
+    """State numbers a channel in the spatial and frequency scans (ours)."""
+    channel_state: int = 4
+    """State numbers in the scans along the channels (ours)."""
+    dt_rank: int = 2
+    """Rank of the projection that makes the step size (ours)."""
+    experts: int = 4
+    top_k: int = 2
+    mafe: bool = True
+    """False: shallow features go to the experts as they are."""
+    share_mafe: bool = False
+    """One MAFE for both sources instead of one each (ours: one each)."""
+    local: bool = True
+    """The local gated branch of MAFE (Eq. 2-4)."""
+    local_halo: bool = True
+    """Let the quadrants of the local branch see one pixel across the seam (ours; False: literal)."""
+    sc_scan: bool = True
+    """The spatial-channel branch of MAFE (Eq. 5-7)."""
+    fr_scan: bool = True
+    """The frequency-rotation branch of MAFE (Eq. 8-12)."""
+    mccm: bool = True
+    """False: the features of both sources are added instead of fused by experts."""
+    cm_scan: bool = True
+    """False: the experts keep their projections and crossed gates but scan nothing."""
+    bidirectional: bool = True
+    spatial_order: str = "raster"
+    frequency_order: str = "ring"
+    cross_order: str = "interleave"
+    decoder_layers: int = 3
+    """3x3 convolutions of the decoder (ours: the paper draws one box)."""
+    source_residual: bool = False
+    """Add the mean of the sources to the decoder's output before the sigmoid, as a logit."""
+    scan_method: str = "auto"
+    """Implementation of the selective scan; see `smc_jax.selective_scan`."""
+
+
+@dataclasses.dataclass
+class Loss:
+    """Weights of the terms (Eq. 31) and the choices inside them. A weight of 0 removes its term."""
+
+    fcl: float = 0.8
+    pcl: float = 0.4
+    wb: float = 1.0
+    div: float = 1.0
+    """Times lambda(t), which falls from 1 to 0 over the training."""
+    cons: float = 1.0
+    """Times 1 - lambda(t)."""
+    ssim: float = 1.0
+    intensity: float = 1.0
+    gradient: float = 0.0
+    """L1 distance to the larger of the two source gradients; not in the paper."""
+    intensity_rule: str = "max"
+    """`max` or `mean` of the sources (ours: max for ivif and mdif, mean for mfif and meif)."""
+    wavelet: str = "haar"
+    """Lifting scheme of the sub-bands: `haar`, `cdf53` or `cdf97`."""
+    feature_split: str = "channel"
+    """What L_fcl splits into sub-bands: `channel` halves (literal) or `spatial` rows and columns."""
+    balance: str = "image"
+    """L_wb over the weights of each `image` (literal) or over a `running` mean of importance."""
+    clamp_div: bool = False
+    """Hold L_div at 0 or above, so that experts gain nothing by becoming anti-parallel."""
+    eps: float = 1e-4
+    """Added to the denominators of the contrastive ratios (ours)."""
+
+
+@dataclasses.dataclass
+class Optim:
+    """Adam and its learning rate."""
+
+    lr: float = 2e-4
+    schedule: str = "halving_cosine"
+    """`halving_cosine`, `cosine`, `sgdr`, `step` or `constant`."""
+    period: int = 1000
+    """Steps in which `halving_cosine`, `sgdr` and `step` halve the rate."""
+    floor: float = 1e-6
+    """The rate never falls below this (ours)."""
+    b1: float = 0.9
+    b2: float = 0.999
+    clip: float = 0.0
+    """Largest global gradient norm; 0 leaves the gradient alone."""
+
+
+@dataclasses.dataclass
+class Train:
+    """How long, and what is written on the way."""
+
+    steps: int = 10_000
+    """(ours)"""
+    seed: int = 0
+    log_every: int = 10
+    image_every: int = 500
+    save_every: int = 500
+    keep: int = 2
+    """Newest checkpoints that are kept."""
+
+
+@dataclasses.dataclass
+class Config:
+    """A whole run."""
+
+    task: str = "ivif"
+    setting: str = "paper"
+    """`paper` or `practical`: the name under which a table row is reported."""
+    data: Data = dataclasses.field(default_factory=Data)
+    model: Model = dataclasses.field(default_factory=Model)
+    loss: Loss = dataclasses.field(default_factory=Loss)
+    optim: Optim = dataclasses.field(default_factory=Optim)
+    train: Train = dataclasses.field(default_factory=Train)
+
+    def check(self) -> "Config":
+        """Returns self.
+
+        Raises:
+          ConfigError: a value has the wrong type or lies outside what can be run.
+        """
+        _check_types(self, "config")
+        for field, allowed in _CHOICES.items():
+            value = _get(self, field)
+            if value not in allowed:
+                raise ConfigError(f"config.{field} is {value!r}; it may be {', '.join(allowed)}")
+        for field, least in _LEAST.items():
+            value = _get(self, field)
+            if value < least:
+                raise ConfigError(f"config.{field} is {value}; it must be at least {least}")
+        if self.model.top_k > self.model.experts:
+            raise ConfigError(
+                f"config.model.top_k is {self.model.top_k}, more than the "
+                f"{self.model.experts} experts of config.model.experts"
+            )
+        if self.model.width % 2:
+            raise ConfigError(
+                f"config.model.width is {self.model.width}; it must be even (channel halves)"
+            )
+        if self.model.mafe and not (self.model.local or self.model.sc_scan or self.model.fr_scan):
+            raise ConfigError(
+                "config.model.mafe needs one of local, sc_scan, fr_scan; to do without: mafe=False"
+            )
+        return self
+
+    def to_json(self) -> str:
+        """The config as indented JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Config":
+        """The config that `to_json` wrote.
+
+        Raises:
+          ConfigError: a field is unknown or a value does not fit.
+        """
+        return override(cls(), _flatten(json.loads(text)))
+
+
+def override(config: Config, values: Mapping[str, Any]) -> Config:
+    """A checked copy of `config` with dotted fields replaced, e.g. `{"loss.fcl": 0.0}`.
+
+    Raises:
+      ConfigError: a field is unknown (the message lists the valid ones) or a value does not fit.
+    """
+    config = typing.cast(Config, _copy(config))
+    for path, value in values.items():
+        *parents, name = path.split(".")
+        node = config
+        for part in parents:
+            node = getattr(node, _known(node, part, path))
+        setattr(node, _known(node, name, path), value)
+    return config.check()
+
+
+_CHOICES = {
+    "task": TASKS,
+    "setting": ("paper", "practical"),
+    "model.spatial_order": ("raster",),
+    "model.frequency_order": ("ring", "raster"),
+    "model.cross_order": ("interleave", "concatenate"),
+    "model.scan_method": ("auto", "reference", "associative", "chunked"),
+    "loss.intensity_rule": ("max", "mean"),
+    "loss.wavelet": ("haar", "cdf53", "cdf97"),
+    "loss.feature_split": ("channel", "spatial"),
+    "loss.balance": ("image", "running"),
+    "optim.schedule": ("halving_cosine", "cosine", "sgdr", "step", "constant"),
+}
+_LEAST = {
+    "data.crop": 16,
+    "data.batch": 1,
+    "data.threads": 1,
+    "model.width": 2,
+    "model.state": 1,
+    "model.channel_state": 1,
+    "model.dt_rank": 1,
+    "model.experts": 1,
+    "model.top_k": 1,
+    "model.decoder_layers": 1,
+    **{f"loss.{f.name}": 0.0 for f in dataclasses.fields(Loss) if f.type is float},
+    "optim.lr": 0.0,
+    "optim.period": 1,
+    "optim.floor": 0.0,
+    "optim.clip": 0.0,
+    **{f"train.{f.name}": 1 for f in dataclasses.fields(Train) if f.name != "seed"},
+}
+
+
+def _get(node: Any, path: str) -> Any:
+    for part in path.split("."):
+        node = getattr(node, part)
+    return node
+
+
+def _copy(node: Any) -> Any:
+    if not dataclasses.is_dataclass(node):
+        return node
+    return type(node)(**{f.name: _copy(getattr(node, f.name)) for f in dataclasses.fields(node)})
+
+
+def _known(node: Any, name: str, path: str) -> str:
+    names = [f.name for f in dataclasses.fields(node)] if dataclasses.is_dataclass(node) else []
+    if name in names:
+        return name
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise ConfigError(f"unknown config field {path}{hint} Valid here: {', '.join(names)}")
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        flat |= _flatten(value, f"{path}.") if isinstance(value, dict) else {path: value}
+    return flat
+
+
+def _check_types(node: Any, path: str) -> None:
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        here = f"{path}.{field.name}"
+        if dataclasses.is_dataclass(field.type):
+            if not isinstance(value, typing.cast(type, field.type)):
+                raise ConfigError(f"{here} holds fields of its own and cannot be replaced")
+            _check_types(value, here)
+        elif field.type is float and isinstance(value, int) and not isinstance(value, bool):
+            setattr(node, field.name, float(value))
+        elif type(value) is not field.type:
+            wanted = typing.cast(type, field.type).__name__
+            raise ConfigError(f"{here} is {value!r}; it must be of type {wanted}")

@@ -1,0 +1,170 @@
+"""MAFE, the modality-agnostic feature enhancement: a local, a spatial-channel and a frequency
+branch side by side (Eq. 1-14).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array, Float
+
+from smc_jax import scan_orders
+from smc_jax.conv import Conv, DepthwiseConv
+from smc_jax.ssm import SSMParams, scan_channels, scan_tokens
+from smc_jax.types import Features, Image, Scalar
+
+
+class Shallow(nn.Module):
+    """F_s = LN(Conv3x3(I)) (Eq. 1)."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, image: Image) -> Features:
+        return nn.LayerNorm()(Conv(self.width)(image))
+
+
+class Local(nn.Module):
+    """A gate over what a depthwise convolution sees in each quadrant (Eq. 2-4).
+
+    Attributes:
+      halo: let quadrants see one pixel across their seam, which the convolution of the whole image
+        does; without it, the seam is zero-padded as the paper's patches are.
+    """
+
+    halo: bool = True
+
+    @nn.compact
+    def __call__(self, features: Features) -> Features:
+        depthwise = DepthwiseConv()
+        seen = depthwise(features) if self.halo else _by_quadrants(depthwise, features)
+        return nn.gelu(Conv(seen.shape[-1], size=1)(seen)) * seen
+
+
+class SpatialChannel(nn.Module):
+    """The spatial-channel SSM (Eq. 5-7): scans over the pixels and over the channels, summed."""
+
+    state: int
+    channel_state: int
+    dt_rank: int
+    bidirectional: bool = True
+    order: str = "raster"
+    scan_method: str = "auto"
+
+    @nn.compact
+    def __call__(self, features: Features) -> Features:
+        _, height, width, channels = features.shape
+        x = nn.silu(DepthwiseConv()(Conv(channels, size=1)(features)))
+        names = _directions(self.bidirectional)
+        spatial = [
+            SSMParams(channels, self.state, self.dt_rank, name=f"spatial_{n}") for n in names
+        ]
+        across = [
+            SSMParams(1, self.channel_state, 1, bias=True, name=f"channel_{n}") for n in names
+        ]
+
+        order = scan_orders.GRIDS[self.order](height, width)
+        tokens = scan_orders.to_tokens(x, order)[None]
+        y = scan_tokens(tuple(ssm() for ssm in spatial), tokens, self.scan_method)[0]
+        y = scan_orders.to_grid(y, order, height)
+
+        pixels = rearrange(x, "b h w c -> () (b h w) c")
+        z = scan_channels(tuple(ssm() for ssm in across), pixels, self.scan_method)
+        return nn.LayerNorm()(y + z.reshape(x.shape)) * nn.silu(features)
+
+
+class FrequencyRotation(nn.Module):
+    """The frequency-rotation SSM (Eq. 8-12): amplitude and phase, each scanned ring by ring.
+
+    The scan sees log(1 + amplitude) of the orthonormal spectrum, and what it returns is the new
+    amplitude (ours: the raw amplitude at frequency 0 would be thousands of times the others).
+    """
+
+    state: int
+    dt_rank: int
+    bidirectional: bool = True
+    order: str = "ring"
+    scan_method: str = "auto"
+
+    @nn.compact
+    def __call__(self, features: Features) -> tuple[Features, Scalar]:
+        """Returns the enhanced features and the largest amplitude after the scan."""
+        height, width, channels = features.shape[1:]
+        spectrum = jnp.fft.rfft2(features, axes=(1, 2), norm="ortho")
+        polar = jnp.log1p(_amplitude(spectrum)), _phase(spectrum)
+        x = jnp.stack([nn.silu(DepthwiseConv()(v)) for v in polar])
+
+        order = scan_orders.GRIDS[self.order](height, width)
+        directions = tuple(
+            SSMParams(channels, self.state, self.dt_rank, groups=(2,), name=f"polar_{name}")()
+            for name in _directions(self.bidirectional)
+        )
+        y = scan_tokens(directions, scan_orders.to_tokens(x, order), self.scan_method)
+        amplitude, phase = scan_orders.to_grid(y, order, height)
+
+        spectrum = jax.lax.complex(amplitude * jnp.cos(phase), amplitude * jnp.sin(phase))
+        enhanced = jnp.fft.irfft2(spectrum, s=(height, width), axes=(1, 2), norm="ortho")
+        return enhanced * nn.silu(features), jnp.abs(amplitude).max()
+
+
+class MAFE(nn.Module):
+    """The branches side by side, closed by a 3x3 convolution (Eq. 13-14; the convolution is ours).
+
+    Attributes are those of `config.Model`.
+    """
+
+    width: int
+    state: int
+    channel_state: int
+    dt_rank: int
+    local: bool = True
+    local_halo: bool = True
+    sc_scan: bool = True
+    fr_scan: bool = True
+    bidirectional: bool = True
+    spatial_order: str = "raster"
+    frequency_order: str = "ring"
+    scan_method: str = "auto"
+
+    @nn.compact
+    def __call__(self, features: Features) -> tuple[Features, Scalar]:
+        """Returns F_m and the largest amplitude after FR-Scan (0 without that branch)."""
+        branches, amplitude = [], jnp.zeros(())
+        scan = {"bidirectional": self.bidirectional, "scan_method": self.scan_method}
+        if self.local:
+            branches.append(Local(self.local_halo)(features))
+        if self.sc_scan:
+            spatial_channel = SpatialChannel(
+                self.state, self.channel_state, self.dt_rank, order=self.spatial_order, **scan
+            )
+            branches.append(spatial_channel(features))
+        if self.fr_scan:
+            frequency = FrequencyRotation(
+                self.state, self.dt_rank, order=self.frequency_order, **scan
+            )
+            enhanced, amplitude = frequency(features)
+            branches.append(enhanced)
+        return Conv(self.width)(jnp.concatenate(branches, -1)), amplitude
+
+
+def _directions(bidirectional: bool) -> tuple[str, ...]:
+    return ("forward", "reverse") if bidirectional else ("forward",)
+
+
+def _by_quadrants(function, x: Features) -> Features:
+    height, width = x.shape[1:3]
+    x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    x = function(rearrange(x, "b (i h) (j w) c -> (b i j) h w c", i=2, j=2))
+    return rearrange(x, "(b i j) h w c -> b (i h) (j w) c", i=2, j=2)[:, :height, :width]
+
+
+def _amplitude(z: Array) -> Float[Array, "..."]:
+    """|z|, with gradient 0 where z is 0."""
+    power = z.real**2 + z.imag**2
+    return jnp.where(power > 0, jnp.sqrt(jnp.where(power > 0, power, 1.0)), 0.0)
+
+
+def _phase(z: Array) -> Float[Array, "..."]:
+    """The angle of z, 0 and with gradient 0 where z is 0."""
+    zero = (z.real == 0) & (z.imag == 0)
+    return jnp.where(zero, 0.0, jnp.arctan2(z.imag, jnp.where(zero, 1.0, z.real)))

@@ -1,0 +1,142 @@
+"""SMC-Mamba: shallow features, MAFE for each source, MCCM, decoder (the paper's Figure 1)."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from smc_jax import config
+from smc_jax.conv import Conv
+from smc_jax.mafe import MAFE, Shallow
+from smc_jax.mccm import MCCM
+from smc_jax.types import Aux, Features, Image, Scalar
+
+
+class Decoder(nn.Module):
+    """I_mf = Conv(F_mf): 3x3 convolutions down to one channel (their number is ours)."""
+
+    width: int
+    layers: int
+
+    @nn.compact
+    def __call__(self, features: Features) -> Image:
+        for _ in range(self.layers - 1):
+            features = nn.silu(Conv(self.width)(features))
+        return Conv(1)(features)
+
+
+class Encoder(nn.Module):
+    """From one source to F_m: shallow features and, unless it is None, MAFE."""
+
+    width: int
+    mafe: MAFE | None
+
+    @nn.compact
+    def __call__(self, image: Image) -> tuple[Features, Scalar]:
+        """Returns F_m and the largest amplitude after FR-Scan."""
+        features = Shallow(self.width, name="shallow")(image)
+        return (features, jnp.zeros(())) if self.mafe is None else self.mafe(features)
+
+
+class SMCMamba(nn.Module):
+    """The whole network. Attributes are the fields of `config.Model`, where each is explained."""
+
+    width: int = 32
+    state: int = 16
+    channel_state: int = 4
+    dt_rank: int = 2
+    experts: int = 4
+    top_k: int = 2
+    mafe: bool = True
+    share_mafe: bool = False
+    local: bool = True
+    local_halo: bool = True
+    sc_scan: bool = True
+    fr_scan: bool = True
+    mccm: bool = True
+    cm_scan: bool = True
+    bidirectional: bool = True
+    spatial_order: str = "raster"
+    frequency_order: str = "ring"
+    cross_order: str = "interleave"
+    decoder_layers: int = 3
+    source_residual: bool = False
+    scan_method: str = "auto"
+
+    @nn.compact
+    def __call__(self, a: Image, b: Image, *, train: bool = False) -> tuple[Image, Aux]:
+        """Fuses pairs of images of any size from 16x16 up.
+
+        Args:
+          a: the first sources.
+          b: the second sources.
+          train: run every expert and, if there is an rng named `gate`, add noise to the gate;
+            otherwise only the chosen experts run, with the same result as all of them.
+
+        Returns:
+          The fused images, and what losses and figures need. In training and with
+          `source_residual` the images may leave [0, 1] a little.
+        """
+        first = Encoder(self.width, self._mafe(), name="source_a")
+        second = first if self.share_mafe else Encoder(self.width, self._mafe(), name="source_b")
+        features_a, amplitude_a = first(a)
+        features_b, amplitude_b = second(b)
+        if self.mccm:
+            fused, routing, experts = self._mccm()(features_a, features_b, train=train)
+            weights, importance = routing.weights, routing.importance
+        else:
+            fused, experts, weights, importance = features_a + features_b, None, None, None
+        image = Decoder(self.width, self.decoder_layers, name="decoder")(fused)
+        if self.source_residual:
+            image = image + (a + b) / 2
+            image = image if train else image.clip(0.0, 1.0)
+        else:
+            image = nn.sigmoid(image)
+        return image, Aux(
+            features_a=features_a,
+            features_b=features_b,
+            features_fused=fused,
+            experts=experts,
+            weights=weights,
+            importance=importance,
+            amplitude=jnp.maximum(amplitude_a, amplitude_b),
+        )
+
+    def _mafe(self) -> MAFE | None:
+        if not self.mafe:
+            return None
+        return MAFE(
+            width=self.width,
+            state=self.state,
+            channel_state=self.channel_state,
+            dt_rank=self.dt_rank,
+            local=self.local,
+            local_halo=self.local_halo,
+            sc_scan=self.sc_scan,
+            fr_scan=self.fr_scan,
+            bidirectional=self.bidirectional,
+            spatial_order=self.spatial_order,
+            frequency_order=self.frequency_order,
+            scan_method=self.scan_method,
+            parent=None,
+        )
+
+    def _mccm(self) -> MCCM:
+        return MCCM(
+            width=self.width,
+            state=self.state,
+            channel_state=self.channel_state,
+            dt_rank=self.dt_rank,
+            experts=self.experts,
+            top_k=self.top_k,
+            cm_scan=self.cm_scan,
+            bidirectional=self.bidirectional,
+            order=self.cross_order,
+            scan_method=self.scan_method,
+            name="mccm",
+        )
+
+
+def build(model: config.Model) -> SMCMamba:
+    """The network that a configuration describes."""
+    return SMCMamba(**dataclasses.asdict(model))

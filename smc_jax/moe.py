@@ -1,0 +1,86 @@
+"""The gate over the experts, and the two ways to run them: all of them, or the chosen ones alone."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from smc_jax.types import Features
+
+
+class Routing(NamedTuple):
+    """What the gate decided for each image."""
+
+    weights: Float[Array, "b e"]
+    """W_exp (Eq. 18): they sum to 1; 0 for experts that were not chosen."""
+    chosen: Int[Array, "b k"]
+    importance: Float[Array, "b e"]
+    """Softmax of the noise-free logits over all experts."""
+
+
+class Gate(nn.Module):
+    """Noisy top-k gate on globally pooled features (Eq. 15-18).
+
+    Noise is added where an rng named `gate` is given, which is in training. The projections start
+    at zero, so that at first the noise alone chooses and every expert learns.
+    """
+
+    experts: int
+    top_k: int
+
+    @nn.compact
+    def __call__(self, a: Features, b: Features) -> Routing:
+        features = jnp.concatenate([a, b], -1)
+        pooled = features.mean((1, 2)) + features.max((1, 2))
+        zeros = nn.initializers.zeros
+        clean = nn.Dense(self.experts, use_bias=False, kernel_init=zeros, name="gate")(pooled)
+        noise = nn.Dense(self.experts, use_bias=False, kernel_init=zeros, name="noise")(pooled)
+        logits = clean
+        if self.has_rng("gate"):
+            logits += jax.random.normal(self.make_rng("gate"), clean.shape) * nn.softplus(noise)
+        _, chosen = lax.top_k(logits, self.top_k)
+        kept = jax.nn.one_hot(chosen, self.experts).sum(1) > 0
+        weights = nn.softmax(logits, where=kept)
+        return Routing(weights, chosen, nn.softmax(clean))
+
+
+Experts = Callable[[Any, Features, Features], Float[Array, "e b h w c"]]
+
+
+def all_experts(
+    run: Experts, weights: Any, a: Features, b: Features, routing: Routing
+) -> tuple[Features, Float[Array, "e b h w c"]]:
+    """Runs every expert on every image.
+
+    Args:
+      run: maps the stacked weights of e experts, and the features of both sources, to e outputs.
+      weights: of all experts, stacked along the first axis.
+
+    Returns:
+      F_mf, the weighted sum (Eq. 19), and the output of each expert.
+    """
+    outputs = run(weights, a, b)
+    return jnp.einsum("e b h w c, b e -> b h w c", outputs, routing.weights), outputs
+
+
+def chosen_experts(
+    run: Experts, weights: Any, a: Features, b: Features, routing: Routing
+) -> Features:
+    """Runs only the chosen experts of each image, one after the other; the arguments and the
+    weighted sum are those of `all_experts`.
+    """
+
+    def image(inputs):
+        a, b, weight, chosen = inputs
+
+        def add(total, expert):
+            one = jax.tree.map(lambda p: lax.dynamic_index_in_dim(p, expert), weights)
+            return total + weight[expert] * run(one, a[None], b[None])[0, 0], None
+
+        return lax.scan(add, jnp.zeros_like(a), chosen)[0]
+
+    return lax.map(image, (a, b, routing.weights, routing.chosen))

@@ -1,0 +1,81 @@
+"""Orders in which the tokens of a grid, or of two modalities, are scanned.
+
+The paper says what a scan should relate and leaves the orders open; these are our readings, each
+under one name that a config field chooses.
+"""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Float, Int
+
+
+def raster(height: int, width: int) -> None:
+    """Row by row, as the pixels lie in memory: no permutation at all."""
+    del height, width
+
+
+@functools.cache
+def ring(height: int, width: int) -> Int[np.ndarray, "l"]:
+    """From the lowest frequency outward, ring by ring and by angle within a ring.
+
+    Args:
+      height: rows of the image, and of its half-plane spectrum (`rfft2`).
+      width: columns of the image; its spectrum has width // 2 + 1.
+
+    Returns:
+      For each place in the sequence the index of its token in the raster of the spectrum.
+    """
+    y = np.fft.fftfreq(height)[:, None]
+    x = np.fft.rfftfreq(width)[None]
+    radius = np.rint(np.hypot(y, x) * max(height, width))
+    angle = np.arctan2(y, np.broadcast_to(x, radius.shape))
+    return np.lexsort((angle.ravel(), radius.ravel())).astype(np.int32)
+
+
+GRIDS = {"raster": raster, "ring": ring}
+
+
+def to_tokens(
+    grid: Float[Array, "*g h w c"], order: Int[np.ndarray, "l"] | None
+) -> Float[Array, "*g l c"]:
+    """The pixels of a grid as a sequence in `order`; None: raster."""
+    tokens = rearrange(grid, "... h w c -> ... (h w) c")
+    return tokens if order is None else jnp.take(tokens, order, axis=-2)
+
+
+def to_grid(
+    tokens: Float[Array, "*g l c"], order: Int[np.ndarray, "l"] | None, height: int
+) -> Float[Array, "*g h w c"]:
+    """The inverse of `to_tokens` for a grid of `height` rows."""
+    if order is not None:
+        tokens = jnp.take(tokens, np.argsort(order), axis=-2)
+    return rearrange(tokens, "... (h w) c -> ... h w c", h=height)
+
+
+def interleave(first, second, axis: int):
+    """Token after token in turn.
+
+    Args:
+      first: a sequence along `axis`, which is counted from the end.
+      second: another of the same shape.
+
+    Returns:
+      The joint sequence, and the places of the first one's tokens in it.
+    """
+    shape = list(first.shape)
+    shape[axis] *= 2
+    return jnp.stack([first, second], axis).reshape(shape), slice(0, None, 2)
+
+
+def concatenate(first, second, axis: int):
+    """The second sequence, then the first, whose tokens so follow on all of the second.
+
+    Arguments and results are those of `interleave`.
+    """
+    return jnp.concatenate([second, first], axis), slice(second.shape[axis], None)
+
+
+CROSSINGS = {"interleave": interleave, "concatenate": concatenate}

@@ -1,0 +1,30 @@
+"""The selective scan token by token: the specification that the other methods must meet."""
+
+import jax.numpy as jnp
+from einops import rearrange
+from jax import lax
+from jaxtyping import Array, Float
+
+
+def reference(
+    x: Float[Array, "b l g d"],
+    dt: Float[Array, "b l g d"],
+    A: Float[Array, "g d n"],
+    B: Float[Array, "b l g n"],
+    C: Float[Array, "b l g n"],
+    *,
+    reverse: bool,
+    chunk: int | None,
+) -> Float[Array, "b l g d"]:
+    """One step of `lax.scan` a token; see `selective_scan`. `chunk` has no meaning here."""
+    del chunk
+
+    def step(h, token):
+        x, dt, B, C = token
+        h = jnp.exp(dt[..., None] * A) * h + (dt * x)[..., None] * B[:, :, None]
+        return h, jnp.einsum("b g d n, b g n -> b g d", h, C)
+
+    tokens = tuple(rearrange(v, "b l ... -> l b ...") for v in (x, dt, B, C))
+    h = jnp.zeros_like(tokens[0][0][..., None] * A)
+    _, y = lax.scan(step, h, tokens, reverse=reverse)
+    return rearrange(y, "l b g d -> b l g d")

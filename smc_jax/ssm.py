@@ -1,0 +1,136 @@
+"""Selective state space models: what turns features into the inputs of the selective scan.
+
+A model here is a `SSM`, a plain tuple of arrays with leading axes for models that run side by side
+(modalities, experts); `SSMParams` is the Linen module that owns one. Both directions of a scan have
+parameters of their own.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jax import lax
+from jaxtyping import Array, Float
+
+from smc_jax.conv import uniform
+from smc_jax.selective_scan import selective_scan
+
+# Pixels whose channel scans run together. More would hold B and C of a whole image in memory.
+PIXELS = 1024
+
+
+class SSM(NamedTuple):
+    """Parameters of selective SSMs over d channels with n states and a step size of rank r."""
+
+    A_log: Float[Array, "*g d n"]
+    D: Float[Array, "*g d"]
+    x_proj: Float[Array, "*g d k"]
+    """To the step size (r), B (n) and C (n): k = r + 2n."""
+    x_bias: Float[Array, "*g k"]
+    dt_proj: Float[Array, "*g r d"]
+    dt_bias: Float[Array, "*g d"]
+
+
+class SSMParams(nn.Module):
+    """Owns the parameters of selective SSMs, initialised as in Mamba (Gu and Dao 2023).
+
+    Attributes:
+      width: channels d.
+      state: state numbers n a channel.
+      rank: rank r of the step size.
+      groups: shape of the leading axes.
+      bias: give B and C a bias (ours). Scalar tokens need one: without it only their square would
+        reach the output.
+    """
+
+    width: int
+    state: int
+    rank: int
+    groups: tuple[int, ...] = ()
+    bias: bool = False
+
+    @nn.compact
+    def __call__(self) -> SSM:
+        g, d, n, r = self.groups, self.width, self.state, self.rank
+        zeros = nn.initializers.zeros
+        return SSM(
+            A_log=self.param(
+                "A_log", lambda _, s: jnp.tile(jnp.log(jnp.arange(1.0, n + 1)), s), (*g, d, 1)
+            ),
+            D=self.param("D", nn.initializers.ones, (*g, d)),
+            x_proj=self.param("x_proj", uniform(d), (*g, d, r + 2 * n)),
+            x_bias=self.param("x_bias", uniform(d), (*g, r + 2 * n))
+            if self.bias
+            else zeros(None, (*g, r + 2 * n)),
+            dt_proj=self.param("dt_proj", uniform(r), (*g, r, d)),
+            dt_bias=self.param("dt_bias", _step_bias, (*g, d)),
+        )
+
+
+def _step_bias(key, shape):
+    """softplus of this is log-uniform between 0.001 and 0.1."""
+    step = jnp.exp(jax.random.uniform(key, shape, minval=jnp.log(1e-3), maxval=jnp.log(1e-1)))
+    return jnp.log(jnp.expm1(step))
+
+
+def scan_tokens(
+    directions: tuple[SSM, ...], x: Float[Array, "g b l d"], method: str = "auto"
+) -> Float[Array, "g b l d"]:
+    """Runs g sequences of d-channel tokens through a model each: sum over the directions.
+
+    Args:
+      directions: the models of the forward scan and, if there is a second, of the reverse scan.
+      x: the sequences.
+      method: see `selective_scan`.
+    """
+    return sum(_scan(ssm, x, reverse=bool(i), method=method) for i, ssm in enumerate(directions))
+
+
+def scan_channels(
+    directions: tuple[SSM, ...], x: Float[Array, "g p l"], method: str = "auto"
+) -> Float[Array, "g p l"]:
+    """Runs the channels of every pixel as a sequence of l scalar tokens; sums over the directions.
+
+    Args:
+      directions: as in `scan_tokens`; models of width 1.
+      x: g times p pixels.
+      method: see `selective_scan`.
+    """
+    groups, pixels, _ = x.shape
+    size = min(pixels, PIXELS)
+    x = jnp.pad(x, ((0, 0), (0, -pixels % size), (0, 0)))
+
+    # B and C of a block are cheaper to make again for the gradient than to keep.
+    @jax.checkpoint
+    def block(x):
+        return scan_tokens(directions, x[..., None], method)[..., 0]
+
+    y = lax.map(block, rearrange(x, "g (m p) l -> m g p l", p=size))
+    return rearrange(y, "m g p l -> g (m p) l", g=groups)[:, :pixels]
+
+
+def _scan(ssm: SSM, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
+    ssm = _merge(ssm, x.shape[0])
+    state, rank = ssm.A_log.shape[-1], ssm.dt_proj.shape[-2]
+    projected = jnp.einsum("g b l d, g d k -> g b l k", x, ssm.x_proj) + ssm.x_bias[:, None, None]
+    dt, B, C = jnp.split(projected, [rank, rank + state], axis=-1)
+    dt = jnp.einsum("g b l r, g r d -> g b l d", dt, ssm.dt_proj) + ssm.dt_bias[:, None, None]
+    y = selective_scan(
+        rearrange(x, "g b l d -> b l (g d)"),
+        rearrange(jax.nn.softplus(dt), "g b l d -> b l (g d)"),
+        -jnp.exp(rearrange(ssm.A_log, "g d n -> (g d) n")),
+        rearrange(B, "g b l n -> b l g n"),
+        rearrange(C, "g b l n -> b l g n"),
+        ssm.D.reshape(-1),
+        reverse=reverse,
+        method=method,
+    )
+    return rearrange(y, "b l (g d) -> g b l d", g=x.shape[0])
+
+
+def _merge(ssm: SSM, groups: int) -> SSM:
+    """All leading axes as one of length `groups`."""
+    ranks = SSM(A_log=2, D=1, x_proj=2, x_bias=1, dt_proj=2, dt_bias=1)
+    return SSM(*(v.reshape(groups, *v.shape[v.ndim - rank :]) for v, rank in zip(ssm, ranks)))
