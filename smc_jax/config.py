@@ -54,7 +54,7 @@ class Model:
     local: bool = True
     """The local gated branch of MAFE (Eq. 2-4)."""
     local_halo: bool = True
-    """Let the quadrants of the local branch see one pixel across the seam (ours; False: literal)."""
+    """Let quadrants of the local branch see one pixel across the seam (ours; False: literal)."""
     sc_scan: bool = True
     """The spatial-channel branch of MAFE (Eq. 5-7)."""
     fr_scan: bool = True

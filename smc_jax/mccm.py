@@ -108,7 +108,7 @@ def cross_modal_mamba(
 def _cm_scan(weights: Experts, x: Float[Array, "e 2 b h w c"], order: str, method: str):
     """CM-Scan(F_1, F_2) and CM-Scan(F_2, F_1): over the tokens of both, and over their channels."""
     cross = scan_orders.CROSSINGS[order]
-    _, _, batch, height, width, _ = x.shape
+    height = x.shape[3]
     first, second = x, x[:, ::-1]
 
     pattern = "e m b h w c -> (e m) b (h w) c"

@@ -1,4 +1,4 @@
-"""The gate over the experts, and the two ways to run them: all of them, or the chosen ones alone."""
+"""The gate over the experts, and the two ways to run them: all, or the chosen ones alone."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

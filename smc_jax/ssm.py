@@ -16,9 +16,11 @@ from jaxtyping import Array, Float
 
 from smc_jax.conv import uniform
 from smc_jax.selective_scan import selective_scan
+from smc_jax.selective_scan.chunked import BLOCK_STATE
 
-# Pixels whose channel scans run together. More would hold B and C of a whole image in memory.
-PIXELS = 1024
+# Numbers of state in the channel scans that run together on a GPU (on a CPU: one block). More
+# would hold B and C of a whole large image in memory.
+GPU_STATE = 2**24
 
 
 class SSM(NamedTuple):
@@ -94,21 +96,49 @@ def scan_channels(
     """Runs the channels of every pixel as a sequence of l scalar tokens; sums over the directions.
 
     Args:
-      directions: as in `scan_tokens`; models of width 1.
+      directions: as in `scan_tokens`; models of width 1 and rank 1.
       x: g times p pixels.
       method: see `selective_scan`.
     """
     groups, pixels, _ = x.shape
-    size = min(pixels, PIXELS)
+    directions = tuple(_merge(ssm, groups) for ssm in directions)
+    budget = BLOCK_STATE if jax.default_backend() == "cpu" else GPU_STATE
+    size = min(pixels, max(1, budget // (groups * directions[0].A_log.shape[-1])))
     x = jnp.pad(x, ((0, 0), (0, -pixels % size), (0, 0)))
 
-    # B and C of a block are cheaper to make again for the gradient than to keep.
+    # B and C of some pixels are cheaper to make again for the gradient than to keep for all.
     @jax.checkpoint
     def block(x):
-        return scan_tokens(directions, x[..., None], method)[..., 0]
+        return sum(
+            _scan_scalars(ssm, x, reverse=bool(i), method=method)
+            for i, ssm in enumerate(directions)
+        )
 
-    y = lax.map(block, rearrange(x, "g (m p) l -> m g p l", p=size))
-    return rearrange(y, "m g p l -> g (m p) l", g=groups)[:, :pixels]
+    y = lax.map(block, rearrange(x, "g (m p) l -> m l p g", p=size))
+    return rearrange(y, "m l p g -> g (m p) l")[:, :pixels]
+
+
+def _scan_scalars(ssm: SSM, x: Float[Array, "l p g"], *, reverse: bool, method: str):
+    """Pixels lie next to each other in every array here, as they do inside the scan."""
+    state = ssm.A_log.shape[-1]
+    to_dt, to_B, to_C = jnp.split(ssm.x_proj[:, 0], [1, 1 + state], axis=-1)
+    dt_bias, B_bias, C_bias = jnp.split(ssm.x_bias, [1, 1 + state], axis=-1)
+    dt = (x * to_dt[:, 0] + dt_bias[:, 0]) * ssm.dt_proj[:, 0, 0] + ssm.dt_bias[:, 0]
+    B, C = (
+        x[:, None] * rearrange(weight, "g n -> n 1 g") + rearrange(bias, "g n -> n 1 g")
+        for weight, bias in ((to_B, B_bias), (to_C, C_bias))
+    )
+    y = selective_scan(
+        rearrange(x, "l p g -> p l g"),
+        rearrange(jax.nn.softplus(dt), "l p g -> p l g"),
+        -jnp.exp(ssm.A_log[:, 0]),
+        rearrange(B, "l n p g -> p l g n"),
+        rearrange(C, "l n p g -> p l g n"),
+        ssm.D[:, 0],
+        reverse=reverse,
+        method=method,
+    )
+    return rearrange(y, "p l g -> l p g")
 
 
 def _scan(ssm: SSM, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
@@ -133,4 +163,6 @@ def _scan(ssm: SSM, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
 def _merge(ssm: SSM, groups: int) -> SSM:
     """All leading axes as one of length `groups`."""
     ranks = SSM(A_log=2, D=1, x_proj=2, x_bias=1, dt_proj=2, dt_bias=1)
-    return SSM(*(v.reshape(groups, *v.shape[v.ndim - rank :]) for v, rank in zip(ssm, ranks)))
+    return SSM(
+        *(v.reshape(groups, *v.shape[v.ndim - rank :]) for v, rank in zip(ssm, ranks, strict=True))
+    )

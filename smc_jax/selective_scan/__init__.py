@@ -5,11 +5,13 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from smc_jax.selective_scan.associative import associative
-from smc_jax.selective_scan.chunked import chunked
-from smc_jax.selective_scan.reference import reference
+from smc_jax.selective_scan import associative, chunked, reference
 
-METHODS = {"reference": reference, "associative": associative, "chunked": chunked}
+METHODS = {
+    "reference": reference.scan,
+    "associative": associative.scan,
+    "chunked": chunked.scan,
+}
 
 
 def selective_scan(

@@ -5,7 +5,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 
-def associative(
+def scan(
     x: Float[Array, "b l g d"],
     dt: Float[Array, "b l g d"],
     A: Float[Array, "g d n"],

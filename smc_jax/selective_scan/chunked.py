@@ -21,7 +21,7 @@ BLOCK_STATE = 2048
 CHUNK = 64
 
 
-def chunked(
+def scan(
     x: Float[Array, "b l g d"],
     dt: Float[Array, "b l g d"],
     A: Float[Array, "g d n"],
