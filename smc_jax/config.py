@@ -95,7 +95,7 @@ class Loss:
     wavelet: str = "haar"
     """Lifting scheme of the sub-bands: `haar`, `cdf53` or `cdf97`."""
     feature_split: str = "channel"
-    """What L_fcl splits into sub-bands: `channel` halves (literal) or `spatial` rows and columns."""
+    """Sub-bands in L_fcl: of `channel` halves (literal) or of `spatial` rows and columns."""
     balance: str = "image"
     """L_wb over the weights of each `image` (literal) or over a `running` mean of importance."""
     clamp_div: bool = False

@@ -1,0 +1,8 @@
+"""Infrared and visible images of RoadScene."""
+
+from configs import base
+from smc_jax.config import Config, override
+
+
+def get_config(setting: str = "paper") -> Config:
+    return override(base.get_config(setting), {"task": "ivif", "data.name": "roadscene"})

@@ -1,0 +1,1 @@
+"""From image files to data sets that training and evaluation read."""

@@ -1,0 +1,101 @@
+"""Checkpoints: state, data iterator and configuration of a run, by orbax."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import grain
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+from jaxtyping import PyTree
+
+from smc_jax import model, sharding, train_state
+from smc_jax.config import Config, ConfigError
+from smc_jax.train_state import TrainState
+
+FOLDER = "checkpoints"
+
+
+def manager(workdir: str | Path, keep: int = 1) -> ocp.CheckpointManager:
+    """The checkpoints of a run; it writes in the background and keeps the newest `keep`."""
+    logging.set_verbosity(logging.WARNING)
+    return ocp.CheckpointManager(
+        epath.Path(Path(workdir).absolute()) / FOLDER,
+        options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True),
+        item_names=("state", "data", "config"),
+    )
+
+
+def save(checkpoints: ocp.CheckpointManager, state: TrainState, data, cfg: Config) -> None:
+    """Starts to save the run as it is now; the newest checkpoint is never saved twice."""
+    step = int(state.step)
+    if checkpoints.latest_step() == step:
+        return
+    checkpoints.save(
+        step,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            data=grain.checkpoint.CheckpointSave(data),
+            config=ocp.args.JsonSave(json.loads(cfg.to_json())),
+        ),
+    )
+
+
+def restore(checkpoints: ocp.CheckpointManager, empty: TrainState, data, cfg: Config) -> TrainState:
+    """The newest state, laid out like the abstract state `empty`; `data` goes on from there too.
+
+    Raises:
+      ConfigError: the checkpoint's network is not that of `cfg`.
+    """
+    step = checkpoints.latest_step()
+    _check_fit(_config(checkpoints, step), cfg, checkpoints.directory)
+    restored = checkpoints.restore(
+        step,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(empty), data=grain.checkpoint.CheckpointRestore(data)
+        ),
+    )
+    return restored.state
+
+
+def load(workdir: str | Path) -> tuple[Config, PyTree]:
+    """The configuration and the parameters of a run's newest checkpoint.
+
+    Raises:
+      ConfigError: there is no checkpoint in `workdir`.
+    """
+    if not (Path(workdir) / FOLDER).is_dir():
+        raise ConfigError(
+            f"{workdir} holds no checkpoint; train first: python train.py --workdir=…"
+        )
+    with manager(workdir) as checkpoints:
+        step = checkpoints.latest_step()
+        if step is None:
+            raise ConfigError(f"{workdir} holds no checkpoint yet")
+        cfg = _config(checkpoints, step)
+        empty = train_state.abstract(cfg, model.build(cfg.model), sharding.make_mesh())
+        restored = checkpoints.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(empty))
+        )
+    return cfg, jax.device_put(restored.state.params, jax.local_devices()[0])
+
+
+def _config(checkpoints: ocp.CheckpointManager, step: int) -> Config:
+    restored = checkpoints.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
+    return Config.from_json(json.dumps(restored.config))
+
+
+def _check_fit(saved: Config, cfg: Config, folder) -> None:
+    ours, theirs = (dataclasses.asdict(c.model) for c in (cfg, saved))
+    differ = [
+        f"model.{k} is {theirs[k]} there, {ours[k]} here" for k in ours if ours[k] != theirs[k]
+    ]
+    if bool(saved.optim.clip) != bool(cfg.optim.clip):
+        differ.append(f"optim.clip is {saved.optim.clip} there, {cfg.optim.clip} here")
+    if differ:
+        raise ConfigError(
+            f"the checkpoint in {folder} does not fit the config: {'; '.join(differ)}; "
+            "take another --workdir or the config that it was trained with"
+        )

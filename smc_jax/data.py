@@ -1,0 +1,129 @@
+"""From a prepared data set to batches: decode, crop, flip, turn, batch, ahead of the training."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import grain
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from smc_jax import color, config
+from smc_jax.config import ConfigError
+from smc_jax.types import Batch
+
+FLAT = 0.01
+"""A crop whose both sources deviate less than this (standard deviation) is drawn again."""
+DRAWS = 8
+"""How often, at most: a wholly black image ends in the last draw."""
+
+
+class Example(NamedTuple):
+    """A pair as its files hold it: uint8 or uint16, "h w" or "h w 3"."""
+
+    name: str
+    a: np.ndarray
+    b: np.ndarray
+    truth: np.ndarray | None
+
+
+def open_source(dir: str, name: str, split: str):
+    """The records of a data set that `data_prep.build` wrote, by index.
+
+    Raises:
+      ConfigError: there is no such data set or split.
+    """
+    # Slow to import, and not needed by who fuses files.
+    import tensorflow_datasets as tfds
+
+    folder = Path(dir) / name
+    versions = sorted(folder.glob("*/dataset_info.json"))
+    if not versions:
+        raise ConfigError(
+            f"no data set in {folder}; build it: python -m data_prep.build "
+            f"--pairs=FOLDER --task=TASK --name={name} --out={dir}"
+        )
+    builder = tfds.builder_from_directory(versions[-1].parent)
+    if split not in builder.info.splits:
+        raise ConfigError(f"{folder} has no split {split!r}, but {', '.join(builder.info.splits)}")
+    return builder.as_data_source(split)
+
+
+def examples(dir: str, name: str, split: str) -> Iterator[Example]:
+    """The pairs of a data set, one after the other, decoded but otherwise untouched."""
+    for record in open_source(dir, name, split):
+        yield decode(record)
+
+
+def decode(record: dict) -> Example:
+    """Decodes the image files of a record.
+
+    Raises:
+      ImageError: a file is damaged.
+    """
+    name = record["name"].decode()
+    images = {k: color.decode(record[k], f"{name} ({k})") for k in ("a", "b", "gt") if k in record}
+    return Example(name, images["a"], images["b"], images.get("gt"))
+
+
+def batches(data: config.Data, seed: int) -> grain.DatasetIterator:
+    """An endless iterator over shuffled, augmented batches; the same seed gives the same batches.
+
+    Each process reads its own share of the data set, and of each batch. The iterator's
+    `get_state` and `set_state` resume it exactly.
+
+    Args:
+      data: which data set, and how its crops are made.
+      seed: of the order and of the augmentation.
+
+    Raises:
+      ConfigError: there is no such data set, or an image is smaller than a crop.
+    """
+    source = open_source(data.dir, data.name, data.split)
+    _check_sizes(source, data)
+    shards = jax.process_count()
+    if data.batch % shards:
+        raise ConfigError(f"config.data.batch is {data.batch}; {shards} processes must divide it")
+    dataset = grain.MapDataset.source(source)[jax.process_index() :: shards]
+    dataset = dataset.seed(seed).shuffle().repeat().random_map(Augment(data.crop, data.augment))
+    reading = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=2 * data.threads)
+    dataset = dataset.batch(data.batch // shards, drop_remainder=True)
+    return iter(dataset.to_iter_dataset(reading))
+
+
+class Augment(grain.transforms.RandomMap):
+    """A random crop of a record's luma; the same flips and quarter turns for both sources."""
+
+    def __init__(self, crop: int, augment: bool):
+        self.crop = crop
+        self.augment = augment
+
+    def random_map(self, element: dict, rng: np.random.Generator) -> Batch:
+        """Returns two crops, float32 "crop crop 1" in [0, 1]."""
+        example = decode(element)
+        pair = np.stack([color.luma(example.a), color.luma(example.b)])
+        for _ in range(DRAWS):
+            crops = _crop(pair, self.crop, rng)
+            if crops.std((1, 2)).max() > FLAT:
+                break
+        if self.augment:
+            crops = np.rot90(crops, rng.integers(4), axes=(1, 2))
+            crops = crops[:, ::-1] if rng.integers(2) else crops
+        a, b = np.ascontiguousarray(crops)[..., None]
+        return Batch(a, b)
+
+
+def _crop(pair: Float[np.ndarray, "2 h w"], size: int, rng: np.random.Generator):
+    top, left = (rng.integers(extent - size + 1) for extent in pair.shape[1:])
+    return pair[:, top : top + size, left : left + size]
+
+
+def _check_sizes(source, data: config.Data) -> None:
+    for record in source:
+        height, width = record["height"], record["width"]
+        if min(height, width) < data.crop:
+            raise ConfigError(
+                f"config.data.crop is {data.crop}, but {record['name'].decode()} of {data.name} "
+                f"is {width}x{height}; take a smaller crop or leave such images out"
+            )

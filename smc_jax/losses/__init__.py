@@ -1,0 +1,59 @@
+"""The training loss: named terms, each a pure function, weighted by the config (Eq. 24 and 31)."""
+
+from jaxtyping import Array, Float
+
+from smc_jax import config
+from smc_jax.losses import experts
+from smc_jax.losses.contrastive import feature_contrast, pixel_contrast
+from smc_jax.losses.intensity import gradient_loss, intensity_loss
+from smc_jax.losses.ssim import ssim_loss
+from smc_jax.types import Aux, Batch, Image, Scalar
+
+
+def total(
+    loss: config.Loss,
+    fused: Image,
+    aux: Aux,
+    batch: Batch,
+    progress: Scalar | float,
+    importance: Float[Array, "e"] | None,
+) -> tuple[Scalar, dict[str, Scalar]]:
+    """The weighted sum of all terms, and each term unweighted under its name in the config.
+
+    Args:
+      loss: weights and choices; a term of weight 0 is not computed.
+      fused: I_mf, what the model made of the batch.
+      aux: the model's features; without experts the terms wb, div and cons fall away.
+      batch: the sources.
+      progress: share of the training that is done, t/T in [0, 1].
+      importance: running mean of the experts' importance, for `balance="running"`.
+    """
+    features = aux.features_fused, aux.features_a, aux.features_b
+    images = fused, batch.a, batch.b
+    early = experts.progress_weight(progress)
+    terms = {
+        "fcl": lambda: feature_contrast(
+            *features, split=loss.feature_split, wavelet=loss.wavelet, eps=loss.eps
+        ),
+        "pcl": lambda: pixel_contrast(*images, wavelet=loss.wavelet, eps=loss.eps),
+        "ssim": lambda: ssim_loss(*images),
+        "intensity": lambda: intensity_loss(*images, rule=loss.intensity_rule),
+        "gradient": lambda: gradient_loss(*images),
+    }
+    schedule = {}
+    if aux.experts is not None:
+        terms |= {
+            "wb": lambda: _balance(loss, aux, importance),
+            "div": lambda: experts.diversity(aux.experts, clamp=loss.clamp_div),
+            "cons": lambda: experts.consensus(aux.experts, aux.features_fused, aux.weights),
+        }
+        schedule = {"div": early, "cons": 1 - early}
+    values = {name: term() for name, term in terms.items() if getattr(loss, name)}
+    weighted = [getattr(loss, k) * schedule.get(k, 1.0) * v for k, v in values.items()]
+    return sum(weighted), values
+
+
+def _balance(loss: config.Loss, aux: Aux, importance: Float[Array, "e"] | None) -> Scalar:
+    if loss.balance == "running":
+        return experts.running_balance(aux.importance, importance)
+    return experts.balance(aux.weights)

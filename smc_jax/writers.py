@@ -1,0 +1,49 @@
+"""What a run leaves to look at: `metrics.jsonl` and image panels."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from smc_jax import color
+
+
+class Writer:
+    """Appends to a workdir's `metrics.jsonl` and `images/`.
+
+    A run that resumes from `step` drops what a run before it wrote of later steps.
+    """
+
+    def __init__(self, workdir: str | Path, step: int):
+        self._images = Path(workdir) / "images"
+        path = Path(workdir) / "metrics.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(kept))
+        os.replace(temporary, path)
+        self._file = path.open("a")
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """One line: the step, and each value by name."""
+        line = {"step": step} | {name: float(value) for name, value in values.items()}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def panel(self, step: int, *images: Float[np.ndarray, "h w 1"]) -> None:
+        """Images in [0, 1], side by side, as `images/<step>.png`."""
+        row = np.concatenate([np.clip(i[..., 0], 0, 1) for i in images], axis=1)
+        color.write(self._images / f"{step:07d}.png", np.rint(row * 255).astype(np.uint8))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def _lines(path: Path) -> list[str]:
+    """Whole lines: what a killed run left of the last one is passed over."""
+    text = path.read_text() if path.exists() else ""
+    return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
