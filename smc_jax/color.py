@@ -37,8 +37,10 @@ class Pair(NamedTuple):
 def read(path: str | Path) -> Stored:
     """Reads an image file: EXIF rotation applied, transparency dropped, palettes resolved.
 
+    Pillow knows 16 bits in grey only: colour of 16 bits comes back in 8.
+
     Raises:
-      ImageError: the file is missing, empty or no image.
+      ImageError: the file is missing, empty, damaged or no image.
     """
     try:
         return decode(Path(path).read_bytes(), str(path))
@@ -48,24 +50,22 @@ def read(path: str | Path) -> Stored:
 
 def decode(encoded: bytes, name: str) -> Stored:
     """Decodes the bytes of an image file as `read` does; `name` is for the error message."""
-    if not encoded:
-        raise ImageError(f"{name} is empty; replace it by a PNG, JPEG, BMP or TIFF")
+    what = "is empty"
     try:
-        with PILImage.open(io.BytesIO(encoded)) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I") or image.mode == "F":
-                return _sixteen(name, np.asarray(image))
-            grey = image.mode in ("1", "L", "LA")
-            return np.asarray(image.convert("L" if grey else "RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        what = (
-            "is no image" if isinstance(error, UnidentifiedImageError) else f"is damaged ({error})"
-        )
-        raise ImageError(f"{name} {what}; replace it by a PNG, JPEG, BMP or TIFF") from None
+        if encoded:
+            with PILImage.open(io.BytesIO(encoded)) as file:
+                return _array(ImageOps.exif_transpose(file))
+    except UnidentifiedImageError:
+        what = "is no image"
+    except PILImage.DecompressionBombError:
+        what = "has too many pixels"
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        what = f"cannot be decoded ({error})"
+    raise ImageError(f"{name} {what}; replace it by a PNG, JPEG, BMP or TIFF")
 
 
 def write(path: str | Path, image: Stored) -> None:
-    """Writes a PNG, whole or not at all.
+    """Writes a PNG, whole or not at all; 16-bit colour, which Pillow lacks, in 8 bits.
 
     Raises:
       ImageError: the folder cannot be written to.
@@ -87,17 +87,14 @@ def write(path: str | Path, image: Stored) -> None:
 
 
 def images(folder: str | Path) -> dict[str, Path]:
-    """The image files of a folder by name without suffix; other files are passed over.
+    """The image files of a folder by name without suffix; other and hidden files are passed over.
 
     Raises:
       ImageError: two images share a name.
     """
-    found: dict[str, Path] = {}
-    for path in sorted(Path(folder).iterdir()):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            if path.stem in found:
-                raise ImageError(f"{path} and {found[path.stem].name} share a name; keep one")
-            found[path.stem] = path
+    found, problems = _images(Path(folder))
+    if problems:
+        raise ImageError(problems[0])
     return found
 
 
@@ -105,22 +102,38 @@ def pairs(folder: str | Path) -> tuple[list[Pair], list[str]]:
     """The pairs `a/<name>.*`, `b/<name>.*` of a folder, sorted by name.
 
     Returns:
-      The pairs, and a line for each image that has no partner.
+      The pairs, and a line for each image that has no partner or whose name is taken.
 
     Raises:
       ImageError: the folder has no `a` or `b`, or no pair.
     """
-    sides = {}
-    for side in ("a", "b"):
-        if not (Path(folder) / side).is_dir():
-            raise ImageError(f"{folder} has no folder {side}/; it needs a/ and b/ with equal names")
-        sides[side] = images(Path(folder) / side)
-    a, b = sides["a"], sides["b"]
-    problems = [f"{a[n]} has no partner in {Path(folder) / 'b'}" for n in sorted(a.keys() - b)]
-    problems += [f"{b[n]} has no partner in {Path(folder) / 'a'}" for n in sorted(b.keys() - a)]
-    found = [Pair(name, a[name], b[name]) for name in sorted(a.keys() & b)]
-    if not found:
-        raise ImageError(f"{folder} holds no pair: no name is in a/ and in b/")
+    sides, problems = [], []
+    for side in (Path(folder) / "a", Path(folder) / "b"):
+        if not side.is_dir():
+            raise ImageError(f"{side} is no folder; pairs lie in a/ and b/ under equal names")
+        found, doubled = _images(side)
+        sides.append(found)
+        problems += doubled
+    a, b = sides
+    for some, others, side in ((a, b, "b"), (b, a, "a")):
+        lonely = sorted(some.keys() - others)
+        problems += [f"{some[n]} has no partner; add {side}/{n}.* or remove this" for n in lonely]
+    both = [Pair(name, a[name], b[name]) for name in sorted(a.keys() & b)]
+    if not both:
+        raise ImageError(f"{folder} holds no pair: no name is in both a/ and b/")
+    return both, problems
+
+
+def _images(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Image files by name without suffix, and a line for each whose name is taken."""
+    found: dict[str, Path] = {}
+    problems = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+            if path.stem in found:
+                problems.append(f"{path} has the name of {found[path.stem].name}; keep one of them")
+            else:
+                found[path.stem] = path
     return found, problems
 
 
@@ -172,7 +185,7 @@ def recolor(y: Luma, a: Stored, b: Stored) -> Stored:
     return np.rint(np.clip(rgb, 0, 1) * top).astype(kind)
 
 
-def same_size(a: Stored, b: Stored, what: str) -> None:
+def same_size(a: np.ndarray, b: np.ndarray, what: str) -> None:
     """Raises ImageError, with both sizes, if the two sources of `what` differ in size."""
     if a.shape[:2] != b.shape[:2]:
         sizes = " and ".join(f"{v.shape[1]}x{v.shape[0]}" for v in (a, b))
@@ -183,15 +196,18 @@ def _unit(image: Stored) -> Float[np.ndarray, "..."]:
     return image.astype(np.float32) / np.iinfo(image.dtype).max
 
 
-def _sixteen(name: str, values: np.ndarray) -> Stored:
-    """A grey image of more than 8 bits: what fits uint16 without loss is taken as that."""
-    if values.size and (values.min() < 0 or values.max() > 65535 or (values % 1).any()):
-        raise ImageError(f"{name} has values outside 0..65535 or fractions; store it in 16 bits")
+def _array(image: PILImage.Image) -> Stored:
+    if image.mode in ("1", "L", "LA"):
+        return np.asarray(image.convert("L"))
+    if not (image.mode.startswith("I") or image.mode == "F"):
+        return np.asarray(image.convert("RGB"))
+    values = np.asarray(image)
+    if not ((values >= 0) & (values <= 65535) & (values % 1 == 0)).all():
+        raise ValueError("its values are no whole numbers from 0 to 65535")
     return values.astype(np.uint16)
 
 
 def _storable(image: Stored) -> np.ndarray:
     if image.dtype == np.uint16 and image.ndim == 3:
-        # Pillow has no 16-bit colour.
         return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return image

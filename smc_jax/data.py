@@ -63,7 +63,8 @@ def decode(record: dict) -> Example:
       ImageError: a file is damaged.
     """
     name = record["name"].decode()
-    images = {k: color.decode(record[k], f"{name} ({k})") for k in ("a", "b", "gt") if k in record}
+    sides = ("a", "b", "gt") if record.get("gt") else ("a", "b")
+    images = {side: color.decode(record[side], f"{name} ({side})") for side in sides}
     return Example(name, images["a"], images["b"], images.get("gt"))
 
 
@@ -85,6 +86,10 @@ def batches(data: config.Data, seed: int) -> grain.DatasetIterator:
     shards = jax.process_count()
     if data.batch % shards:
         raise ConfigError(f"config.data.batch is {data.batch}; {shards} processes must divide it")
+    if len(source) < shards:
+        raise ConfigError(
+            f"{data.name} has {len(source)} pairs in {data.split}, for {shards} processes"
+        )
     dataset = grain.MapDataset.source(source)[jax.process_index() :: shards]
     dataset = dataset.seed(seed).shuffle().repeat().random_map(Augment(data.crop, data.augment))
     reading = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=2 * data.threads)

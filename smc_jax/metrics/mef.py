@@ -1,0 +1,74 @@
+"""MS_SSIM: multi-scale MEF-SSIM (Ma, Zeng and Wang, IEEE TIP 2015).
+
+`h w` images hold grey levels 0..255. Despite its name in the tables, this is one score for the
+pair, not the MS-SSIM of F and each source.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import reduce
+from jaxtyping import Array, Float, Real
+
+from smc_jax.metrics.levels import centred, levels
+from smc_jax.metrics.window import covariances, gaussian
+from smc_jax.types import Scalar
+
+SIDE = 11
+WEIGHTS = (0.0448, 0.2856, 0.3001)
+"""Of the scales, finest first; they are divided by their sum."""
+C = (0.03 * 255) ** 2
+_FIRST, _SECOND = np.array([0, 1, 0, 2, 0, 1]), np.array([0, 1, 1, 2, 2, 2])
+"""Which (co)variances of (a, b, fused) are needed: aa, bb, ab, ff, af, bf."""
+
+
+@jax.jit
+def ms_ssim(a: Real[Array, "h w"], b: Real[Array, "h w"], fused: Real[Array, "h w"]) -> Scalar:
+    """MS_SSIM: agreement of F's structure with the stronger structure of A and B, to 1.
+
+    Higher is better. Flat images give 1. Scales whose window does not fit are left out (below 41
+    pixels a side); a scale of negative agreement counts 0.
+
+    Raises:
+      ValueError: a side is shorter than 11 pixels: no scale fits.
+    """
+    if min(fused.shape) < SIDE:
+        raise ValueError(f"MS_SSIM needs at least {SIDE} pixels a side, not {fused.shape}")
+    # Structure does not see a shift, and around 0 it loses fewest digits.
+    x = jnp.stack([centred(levels(image)) for image in (a, b, fused)])
+    scores = []
+    while len(scores) < len(WEIGHTS) and min(x.shape[1:]) >= SIDE:
+        scores.append(_structure(x))
+        x = _half(x)
+    weights = np.array(WEIGHTS[: len(scores)]) / sum(WEIGHTS[: len(scores)])
+    return jnp.prod(jnp.maximum(jnp.stack(scores), 0) ** jnp.asarray(weights, jnp.float32))
+
+
+def _structure(x: Float[Array, "3 h w"]) -> Scalar:
+    """Mean agreement of F with the wished-for patch, a weighted sum of both sources' patches."""
+    # Sums over the square window: squared lengths of the centred patches and their product.
+    first, second = x[_FIRST], x[_SECOND]
+    aa, bb, ab = SIDE**2 * covariances(first[:3], second[:3], (1 / SIDE,) * SIDE)
+    aa, bb = jnp.maximum(aa, 0), jnp.maximum(bb, 0)
+    length_a, length_b = jnp.sqrt(aa), jnp.sqrt(bb)
+    both = length_a + length_b
+    agreement = jnp.sqrt(jnp.maximum(aa + bb + 2 * ab, 0)) / jnp.where(both > 0, both, 1.0)
+    agreement = jnp.where(both > 0, agreement, 1.0)
+    power = jnp.tan(jnp.pi / 2 * jnp.minimum(agreement, 2 / np.pi * np.arctan(10)))
+    length_a, length_b = length_a + 0.001, length_b + 0.001
+    weight_a, weight_b = ((x / SIDE) ** power + 2.0**-52 for x in (length_a, length_b))
+    gain_a = weight_a / (weight_a + weight_b) / length_a
+    gain_b = weight_b / (weight_a + weight_b) / length_b
+    length = jnp.sqrt(jnp.maximum(gain_a**2 * aa + gain_b**2 * bb + 2 * gain_a * gain_b * ab, 0))
+    scale = jnp.maximum(length_a, length_b) / jnp.where(length > 0, length, 1.0)
+    gain_a, gain_b = scale * gain_a, scale * gain_b
+    aa, bb, ab, ff, af, bf = covariances(first, second, gaussian(SIDE, 1.5))
+    wished = gain_a**2 * aa + gain_b**2 * bb + 2 * gain_a * gain_b * ab
+    shared = gain_a * af + gain_b * bf
+    return jnp.mean(jnp.mean((2 * shared + C) / (wished + ff + C), 1))
+
+
+def _half(x: Float[Array, "3 h w"]) -> Float[Array, "3 i j"]:
+    """Means of 2 x 2 pixels; an odd last row or column is repeated."""
+    x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2)), mode="edge")
+    return reduce(x, "k (h p) (w q) -> k h w", "mean", p=2, q=2)

@@ -1,0 +1,339 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep.build import build
+from smc_jax import evaluate, metrics, report
+
+ROOT = Path(__file__).parents[1]
+
+
+def scene(seed, colour=False, size=(24, 32)):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (6, 8, 3) if colour else (6, 8), dtype=np.uint8)
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def save(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+def load(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def grey(image):
+    """8-bit luma by exact integer arithmetic."""
+    if image.ndim == 2:
+        return image
+    return ((image.astype(int) @ np.array([299, 587, 114]) + 500) // 1000).astype(np.uint8)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Three pairs, of which one has a colour source."""
+    for i in range(3):
+        save(tmp_path / f"pairs/a/p{i}.png", scene(i))
+        save(tmp_path / f"pairs/b/p{i}.bmp", scene(10 + i, colour=i == 1))
+    return tmp_path / "pairs"
+
+
+@pytest.fixture
+def fused(tmp_path):
+    """Fused images to score: the larger source of every pair."""
+    for i in range(3):
+        a, b = scene(i), grey(scene(10 + i, colour=i == 1))
+        save(tmp_path / f"other/p{i}.tif", np.maximum(a, b))
+    return tmp_path / "other"
+
+
+@pytest.fixture
+def model(monkeypatch):
+    """Stands in for a trained model: a weighted sum of the sources, in colour if one is."""
+
+    def fuser(a, b):
+        return np.round(0.25 * (a if b.ndim == 2 else a[..., None]) + 0.75 * b).astype(np.uint8)
+
+    config = SimpleNamespace(model="model", setting="practical")
+    monkeypatch.setitem(
+        sys.modules, "smc_jax.checkpoint", SimpleNamespace(load=lambda workdir: (config, "params"))
+    )
+    monkeypatch.setitem(
+        sys.modules, "smc_jax.fuse", SimpleNamespace(Fuser=lambda config, params: fuser)
+    )
+    return fuser
+
+
+def rows(out):
+    with (out / "metrics.csv").open() as file:
+        return {(r.pop("method"), r.pop("name")): r for r in csv.DictReader(file)}
+
+
+def numbers(row):
+    return {name: float(value) for name, value in row.items()}
+
+
+def test_checkpoint(pairs, model, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert evaluate.main(str(out), checkpoint="workdir", pairs=str(pairs)) == 0
+    table = rows(out)
+    ours = "SMC-Mamba (practical)"
+    assert list(table) == [
+        (method, name) for method in ("Average", "Max", ours) for name in ("p0", "p1", "p2", "mean")
+    ]
+    for i in range(3):
+        a, b = scene(i), scene(10 + i, colour=i == 1)
+        stored = load(out / f"fused/p{i}.png")
+        np.testing.assert_array_equal(stored, model(a, b))
+        expected = {
+            "Average": np.floor((a.astype(float) + grey(b) + 1) / 2).astype(np.uint8),
+            "Max": np.maximum(a, grey(b)),
+            ours: grey(stored),
+        }
+        for method, image in expected.items():
+            score = metrics.score(a, grey(b), image)
+            assert numbers(table[method, f"p{i}"]) == pytest.approx(score, rel=1e-6, abs=1e-7)
+    for name in metrics.METRICS:
+        each = [float(table[ours, f"p{i}"][name]) for i in range(3)]
+        assert float(table[ours, "mean"][name]) == pytest.approx(np.mean(each), rel=1e-6)
+    stored = json.loads((out / "metrics.json").read_text())
+    assert stored["methods"][ours]["pairs"] == 3
+    assert stored["methods"][ours]["mean"] == pytest.approx(numbers(table[ours, "mean"]))
+    assert stored["failures"] == []
+    assert load(out / "contact_sheet.png").shape[1] == 4 * 320
+    assert {p.name for p in out.iterdir()} == {
+        "fused",
+        "metrics.csv",
+        "metrics.json",
+        "contact_sheet.png",
+    }
+    printed = capsys.readouterr()
+    assert ours in printed.out
+    assert "contact_sheet.png" in printed.out
+    assert printed.err == ""
+
+
+def test_others_by_name(pairs, fused, tmp_path, capsys):
+    out = tmp_path / "out"
+    named = [f"Best={fused}", str(fused)]
+    assert evaluate.main(str(out), fused=named, pairs=str(pairs)) == 0
+    table = rows(out)
+    for name in ("p0", "p1", "p2", "mean"):
+        assert table["Best", name] == table["other", name] == table["Max", name]
+    assert not (out / "fused").exists()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:5]] == ["method", "Average", "Max", "Best", "other"]
+
+
+def test_sixteen_bits_are_scored_in_eight(pairs, monkeypatch, tmp_path):
+    wide = np.arange(24 * 32, dtype=np.uint16).reshape(24, 32) * 85
+    save(pairs / "a/p0.png", wide)
+    monkeypatch.setitem(
+        sys.modules,
+        "smc_jax.checkpoint",
+        SimpleNamespace(load=lambda workdir: (SimpleNamespace(model=0, setting="paper"), 0)),
+    )
+    monkeypatch.setitem(
+        sys.modules, "smc_jax.fuse", SimpleNamespace(Fuser=lambda *_: lambda a, b: a)
+    )
+    assert evaluate.main(str(tmp_path / "out"), checkpoint="x", pairs=str(pairs)) == 0
+    stored = load(tmp_path / "out/fused/p0.png")
+    assert stored.dtype == np.uint8
+    np.testing.assert_array_equal(stored, np.round(wide / 257))
+    score = metrics.score(stored, scene(10), stored)
+    assert numbers(rows(tmp_path / "out")["SMC-Mamba (paper)", "p0"]) == pytest.approx(
+        score, rel=1e-6, abs=1e-7
+    )
+
+
+def truths(folder):
+    """A ground truth for two of the three pairs."""
+    for i in (0, 2):
+        save(folder / f"p{i}.png", scene(20 + i, colour=i == 2))
+
+
+def check_truths(out):
+    table = rows(out)
+    for i in (0, 2):
+        a, truth = scene(i), grey(scene(20 + i, colour=i == 2))
+        score = metrics.score(a, a, np.maximum(a, scene(10 + i)), truth)
+        row = numbers(table["other", f"p{i}"])
+        for name in ("PSNR_GT", "SSIM_GT"):
+            assert row[name] == pytest.approx(score[name], rel=1e-6)
+    assert table["other", "p1"]["PSNR_GT"] == ""
+    each = [float(table["other", f"p{i}"]["PSNR_GT"]) for i in (0, 2)]
+    assert float(table["other", "mean"]["PSNR_GT"]) == pytest.approx(np.mean(each), rel=1e-6)
+
+
+def test_ground_truth_of_a_folder(pairs, fused, tmp_path, capsys):
+    truths(pairs / "gt")
+    assert evaluate.main(str(tmp_path / "out"), fused=[str(fused)], pairs=str(pairs)) == 0
+    check_truths(tmp_path / "out")
+    assert "PSNR_GT" in capsys.readouterr().out
+
+
+def test_data_set(pairs, fused, tmp_path):
+    """The records of a data set are read as their files would be."""
+    evaluate.main(str(tmp_path / "folder"), fused=[str(fused)], pairs=str(pairs))
+    pairs.rename(tmp_path / "test")
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "test").rename(tmp_path / "splits/test")
+    build(tmp_path / "splits", "ivif", "mine", tmp_path / "data")
+    where = {"dataset": "mine", "data_dir": str(tmp_path / "data")}
+    assert evaluate.main(str(tmp_path / "out"), fused=[str(fused)], **where) == 0
+    assert rows(tmp_path / "out") == rows(tmp_path / "folder")
+
+
+def test_unknown_data_set_or_split(fused, tmp_path, capsys):
+    arguments = {"fused": [str(fused)], "dataset": "mine", "data_dir": str(tmp_path)}
+    assert evaluate.main(str(tmp_path / "out"), **arguments) == 2
+    assert capsys.readouterr().err.startswith(f"error: no data set in {tmp_path / 'mine'}")
+
+
+def test_bad_files_fail_alone(pairs, model, tmp_path, capsys):
+    save(pairs / "b/p0.bmp", scene(10, size=(32, 32)))
+    (pairs / "a/p2.png").write_bytes(b"")
+    (pairs / "a/broken.png").write_bytes((pairs / "a/p1.png").read_bytes()[:60])
+    save(pairs / "b/broken.png", scene(5))
+    save(pairs / "a/single.png", scene(6))
+    save(pairs / "a/tiny.png", scene(7, size=(16, 32)))
+    save(pairs / "b/tiny.png", scene(8, size=(16, 32)))
+    out = tmp_path / "out"
+    assert evaluate.main(str(out), checkpoint="workdir", pairs=str(pairs)) == 2
+    errors = capsys.readouterr().err.splitlines()
+    failures = json.loads((out / "metrics.json").read_text())["failures"]
+    assert len(failures) == 5
+    assert "5 failed:" in errors
+    assert [line.strip() for line in errors[-5:]] == failures
+    for expected in (
+        ("p0", "32x24", "32x32"),
+        ("p2.png",),
+        ("broken.png",),
+        ("single.png",),
+        ("tiny",),
+    ):
+        assert sum(all(part in line for part in expected) for line in failures) == 1, expected
+    assert [name for method, name in rows(out) if method == "Max"] == ["p1", "mean"]
+    assert [p.name for p in (out / "fused").iterdir()] == ["p1.png"]
+
+
+def test_fused_missing_or_of_another_size(pairs, fused, tmp_path, capsys):
+    (fused / "p0.tif").unlink()
+    save(fused / "p1.tif", scene(0, size=(12, 16)))
+    out = tmp_path / "out"
+    assert evaluate.main(str(out), fused=[str(fused)], pairs=str(pairs)) == 2
+    errors = capsys.readouterr().err
+    assert f"no image p0.* in {fused}" in errors
+    assert f"{fused / 'p1.tif'} is 16x12, but a of p1 is 32x24" in errors
+    assert [name for method, name in rows(out) if method == "other"] == ["p2", "mean"]
+    assert [name for method, name in rows(out) if method == "Max"] == ["p0", "p1", "p2", "mean"]
+
+
+def test_nothing_to_score_leaves_nothing(pairs, fused, tmp_path, capsys):
+    for file in fused.iterdir():
+        file.write_bytes(b"")
+    out = tmp_path / "out"
+    assert evaluate.main(str(out), fused=[str(fused)], pairs=str(pairs)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: nothing could be scored: ")
+    assert "p0.tif" in error
+    assert "(and 2 more)" in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"fused": ["x"]}, "either --pairs=DIR or --dataset=NAME"),
+        ({"fused": ["x"], "pairs": "p", "dataset": "d"}, "either --pairs=DIR or --dataset=NAME"),
+        ({"pairs": "{pairs}"}, "give --checkpoint=WORKDIR or --fused=DIR"),
+        ({"pairs": "{pairs}", "fused": ["nowhere"]}, "nowhere is no folder"),
+        ({"pairs": "{pairs}", "fused": ["{pairs}/a", "a={pairs}/b"]}, "--fused=NAME=DIR"),
+        ({"pairs": "{pairs}/a", "fused": ["{pairs}/a"]}, "/a"),
+        ({"pairs": "{pairs}", "fused": ["{pairs}/a"], "out": "{pairs}/a/p0.png"}, "is a file"),
+    ],
+)
+def test_wrong_arguments(pairs, tmp_path, capsys, given, message):
+    def fill(value):
+        return [fill(v) for v in value] if isinstance(value, list) else value.format(pairs=pairs)
+
+    arguments = {"out": str(tmp_path / "out")} | {k: fill(v) for k, v in given.items()}
+    assert evaluate.main(arguments.pop("out"), **arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+SCORES = {
+    "Average": {
+        "x": {"EN": 1.0, "SD": 20.0, "Nabf": 0.1},
+        "y": {"EN": 2.0, "SD": 30.0, "Nabf": 0.1},
+    },
+    "Ours": {
+        "x": {"EN": 3.0, "SD": 10.0, "Nabf": 0.3},
+        "y": {"EN": 5.0, "SD": 12.0, "Nabf": 0.0},
+    },
+    "Partial": {"x": {"EN": 9.0, "SD": 99.0, "Nabf": 0.0}},
+}
+
+
+def test_table_marks_the_best_of_complete_rows():
+    lines = [line.split() for line in report.table(SCORES).splitlines()]
+    assert lines[0] == ["method", "pairs", "EN", "SD", "Nabf"]
+    assert lines[1] == ["Average", "2", "1.500", "25.00*", "0.100*"]
+    assert lines[2] == ["Ours", "2", "4.000*", "11.00", "0.150"]
+    assert lines[3] == ["Partial", "1", "9.000", "99.00", "0.000"]
+
+
+def test_contact_sheet_places_the_images(tmp_path):
+    cells = [np.full((30, 40), level, np.uint8) for level in (10, 90, 170, 250)]
+    colour = np.zeros((30, 40, 3), np.uint8)
+    colour[..., 0] = 200
+    report.contact_sheet(
+        tmp_path / "s.png",
+        ["a", "b", "Average", "Ours"],
+        [report.Row("one", cells), report.Row("two", [colour, *cells[1:]])],
+    )
+    sheet = load(tmp_path / "s.png")
+    assert sheet.shape == (22 + 2 * (22 + 240), 4 * 320, 3)
+    middle = sheet[44 + 120, 160::320]
+    np.testing.assert_array_equal(middle[:, 0], [10, 90, 170, 250])
+    np.testing.assert_array_equal(sheet[44 + 240 + 22 + 120, 160], [200, 0, 0])
+    assert (sheet[:22] < 128).any()
+
+
+def test_many_columns_keep_the_sheet_narrow(tmp_path):
+    cells = [np.zeros((20, 20), np.uint8)] * 11
+    report.contact_sheet(tmp_path / "s.png", list("abcdefghijk"), [report.Row("x", cells)])
+    assert load(tmp_path / "s.png").shape[1] <= 1600
+
+
+def test_command(pairs, fused, tmp_path, monkeypatch):
+    monkeypatch.setenv("SMC_JAX_CACHE", str(tmp_path / "cache"))
+    command = [sys.executable, "evaluate.py", f"--pairs={pairs}", f"--out={tmp_path / 'out'}"]
+    run = subprocess.run(
+        [*command, f"--fused={fused}", f"--fused=Again={fused}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    assert "Again" in run.stdout
+    assert (tmp_path / "out/metrics.csv").is_file()
+    save(fused / "p2.tif", scene(1, size=(40, 40)))
+    run = subprocess.run([*command, f"--fused={fused}"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "p2.tif is 40x40" in run.stderr

@@ -1,0 +1,201 @@
+"""The network: its size, its parts, and what must hold whatever its parameters are."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from smc_jax import config, mafe, model, scan_orders
+from smc_jax.config import override
+
+SMALL = {"model.width": 8, "model.state": 4, "model.channel_state": 2}
+
+
+def build(**values):
+    cfg = override(config.Config(), SMALL | {f"model.{k}": v for k, v in values.items()})
+    return model.build(cfg.model)
+
+
+def images(height=16, width=16, batch=1, seed=0):
+    return jax.random.uniform(jax.random.key(seed), (2, batch, height, width, 1))
+
+
+def init(network, seed=0):
+    a, b = images()
+    return jax.jit(lambda: network.init(jax.random.key(seed), a, b, train=True))()["params"]
+
+
+def count(tree):
+    return sum(v.size for v in jax.tree.leaves(tree))
+
+
+@pytest.fixture(scope="module")
+def small():
+    network = build()
+    return network, init(network)
+
+
+def test_parameters_are_the_papers():
+    network = model.build(config.Model())
+    a, b = images()
+    params = jax.eval_shape(lambda: network.init(jax.random.key(0), a, b, train=True))["params"]
+    parts = {name: count(part) for name, part in params.items()}
+    assert parts == {"source_a": 41_938, "source_b": 41_938, "mccm": 45_968, "decoder": 18_785}
+    assert abs(sum(parts.values()) / 149_000 - 1) < 0.03
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 23), (16, 33), (48, 16)])
+def test_any_size(small, size):
+    network, params = small
+    fused, aux = jax.jit(network.apply)({"params": params}, *images(*size))
+    chex.assert_shape(fused, (1, *size, 1))
+    chex.assert_tree_all_finite((fused, aux._asdict()))
+    assert 0 <= float(fused.min()) <= float(fused.max()) <= 1
+
+
+def test_chosen_experts_give_what_all_experts_give(small):
+    network, params = small
+    # The gate starts at zero; with random weights images choose different experts.
+    gate = params["mccm"]["Gate_0"]["gate"]["kernel"]
+    params = jax.tree.map(lambda v: v, params)
+    params["mccm"]["Gate_0"]["gate"]["kernel"] = jax.random.normal(jax.random.key(5), gate.shape)
+    a, b = images(batch=3)
+    everyone, aux = jax.jit(lambda p: network.apply({"params": p}, a, b, train=True))(params)
+    chosen, inference = jax.jit(lambda p: network.apply({"params": p}, a, b))(params)
+    np.testing.assert_allclose(chosen, everyone, atol=1e-6)
+    assert inference.experts is None
+    assert aux.experts.shape[0] == 4
+    np.testing.assert_allclose(aux.weights.sum(-1), 1, rtol=1e-6)
+    np.testing.assert_array_equal((np.asarray(aux.weights) > 0).sum(-1), 2)
+    assert len({tuple(w > 0) for w in np.asarray(aux.weights)}) > 1
+    combined = jnp.einsum("e b h w c, b e -> b h w c", aux.experts, aux.weights)
+    np.testing.assert_allclose(aux.features_fused, combined, atol=1e-6)
+
+
+def test_noise_only_in_training(small):
+    network, params = small
+    a, b = images()
+
+    def run(key):
+        return network.apply({"params": params}, a, b, train=True, rngs={"gate": key})[1]
+
+    weights = jax.jit(jax.vmap(lambda key: run(key).weights))(jax.random.split(jax.random.key(0), 32))
+    assert len({tuple(w[0] > 0) for w in np.asarray(weights)}) == 6  # every pair of four experts
+    np.testing.assert_allclose(run(jax.random.key(1)).importance, 0.25)
+
+
+def test_every_parameter_learns(small):
+    network, params = small
+    a, b = images(20, 20)
+
+    def loss(params):
+        rngs = {"gate": jax.random.key(3)}
+        fused, aux = network.apply({"params": params}, a, b, train=True, rngs=rngs)
+        return (fused**2).mean() + (aux.experts**2).mean()
+
+    gradient = jax.jit(jax.grad(loss))(params)
+    chex.assert_tree_all_finite(gradient)
+    still = [
+        jax.tree_util.keystr(path)
+        for path, v in jax.tree_util.tree_leaves_with_path(gradient)
+        if not np.abs(v).max() > 0
+    ]
+    assert still == []
+
+
+@pytest.mark.parametrize("kind", ["constant", "black", "ramp"])
+def test_gradients_are_finite_on_flat_images(small, kind):
+    network, params = small
+    ramp = jnp.linspace(0, 1, 16)[None, :, None, None] * jnp.ones((1, 16, 16, 1))
+    image = {"constant": jnp.full_like(ramp, 0.5), "black": jnp.zeros_like(ramp), "ramp": ramp}[kind]
+    gradient = jax.jit(
+        jax.grad(lambda p: network.apply({"params": p}, image, image, train=True)[0].mean())
+    )(params)
+    chex.assert_tree_all_finite(gradient)
+
+
+@pytest.mark.parametrize("branch", ["local", "sc_scan", "fr_scan"])
+def test_each_branch_can_be_switched_off(small, branch):
+    names = {"local": "Local", "sc_scan": "SpatialChannel", "fr_scan": "FrequencyRotation"}
+    _, params = small
+    less = init(build(**{branch: False}))
+    gone = set(params["source_a"]["mafe"]) - set(less["source_a"]["mafe"])
+    assert gone == {f"{names[branch]}_0"}
+
+
+@pytest.mark.parametrize("branch", ["sc_scan", "fr_scan"])
+def test_global_branches_relate_every_pixel_to_every_other(branch):
+    """One corner's features answer to the opposite corner, which no convolution here reaches."""
+    switches = {"local": False, "sc_scan": False, "fr_scan": False} | {branch: True}
+    module = mafe.MAFE(8, 4, 2, 2, **switches)
+    features = jax.random.normal(jax.random.key(0), (1, 16, 16, 8))
+    params = module.init(jax.random.key(1), features)
+    for here, there in (((0, 0), (-1, -1)), ((-1, -1), (0, 0))):
+        gradient = jax.jit(
+            jax.grad(lambda x, here=here: (module.apply(params, x)[0][0, *here] ** 2).sum())
+        )(features)
+        assert np.abs(gradient[0, *there]).max() > 0
+
+
+def test_shared_mafe_makes_both_sources_alike():
+    network = build(share_mafe=True)
+    params = init(network)
+    assert "source_b" not in params
+    a, _ = images()
+    _, aux = network.apply({"params": params}, a, a)
+    np.testing.assert_array_equal(aux.features_a, aux.features_b)
+
+
+def test_single_direction_leaves_out_the_reverse_scans(small):
+    _, params = small
+    one = init(build(bidirectional=False))
+    both, single = (jax.tree_util.tree_leaves_with_path(p) for p in (params, one))
+    gone = {jax.tree_util.keystr(k) for k, _ in both} - {jax.tree_util.keystr(k) for k, _ in single}
+    assert gone
+    assert all("reverse" in name for name in gone)
+
+
+def test_quadrants_see_a_seam_only_without_halo():
+    x = jax.random.normal(jax.random.key(0), (1, 17, 16, 8))
+    with_halo, literal = mafe.Local(halo=True), mafe.Local(halo=False)
+    params = with_halo.init(jax.random.key(1), x)
+    difference = np.abs(with_halo.apply(params, x) - literal.apply(params, x)).max((0, 3))
+    # Quadrants of an odd height meet between rows 8 and 9, those of 16 columns between 7 and 8.
+    seam = np.zeros((17, 16), bool)
+    seam[8:10], seam[:, 7:9], seam[16] = True, True, True
+    assert (difference[~seam] == 0).all()
+    assert (difference[8:10, :] > 0).all()
+
+
+def test_residual_hands_the_sources_through():
+    network = build(source_residual=True)
+    a, b = images()
+    params = jax.tree.map(lambda v: v, init(network))
+    last = params["decoder"]["Conv_2"]["Conv_0"]
+    params["decoder"]["Conv_2"]["Conv_0"] = jax.tree.map(jnp.zeros_like, last)
+    fused, _ = network.apply({"params": params}, a, b)
+    np.testing.assert_allclose(fused, (a + b) / 2, atol=1e-6)
+
+
+def test_rings_go_from_the_mean_outward():
+    order = scan_orders.ring(12, 17)
+    assert sorted(order) == list(range(12 * 9))
+    y, x = np.divmod(order, 9)
+    radius = np.hypot(np.minimum(y, 12 - y) / 12, x / 17)
+    assert (y[0], x[0]) == (0, 0)
+    assert np.diff(radius).min() > -1 / 12  # never back by more than the width of a ring
+    grid = np.random.default_rng(0).standard_normal((2, 12, 9, 3)).astype(np.float32)
+    tokens = scan_orders.to_tokens(jnp.asarray(grid), order)
+    np.testing.assert_array_equal(scan_orders.to_grid(tokens, order, 12), grid)
+
+
+@pytest.mark.parametrize("name", scan_orders.CROSSINGS)
+def test_crossings_give_the_first_sequence_back(name):
+    first, second = jnp.arange(6.0).reshape(1, 3, 2), 10 + jnp.arange(6.0).reshape(1, 3, 2)
+    for axis in (-1, -2):
+        both, places = scan_orders.CROSSINGS[name](first, second, axis)
+        taken = both[..., places] if axis == -1 else both[..., places, :]
+        np.testing.assert_array_equal(taken, first)
+    both, _ = scan_orders.interleave(first, second, -2)
+    np.testing.assert_array_equal(both[0, :, 0], [0, 10, 2, 12, 4, 14])
