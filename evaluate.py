@@ -5,9 +5,9 @@ python evaluate.py --checkpoint=WORKDIR --dataset=msrs --split=test --out=DIR
 python evaluate.py --fused=DIR --fused=NAME=DIR --pairs=DIR --out=DIR
 """
 
-from absl import app, flags, logging
+from absl import flags
 
-from smc_jax import compilation, evaluate
+from smc_jax import command, compilation, evaluate
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Training workdir; its model fuses the pairs.")
 _FUSED = flags.DEFINE_multi_string(
@@ -20,10 +20,7 @@ _SPLIT = flags.DEFINE_string("split", "test", "Split of --dataset.")
 _OUT = flags.DEFINE_string("out", "", "Folder for the fused images, the scores and the pictures.")
 
 
-def main(argv: list[str]) -> int:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]}")
-    logging.set_verbosity(logging.WARNING)  # JAX tells at length which devices it did not find.
+def main() -> int:
     compilation.use_cache()
     return evaluate.main(
         _OUT.value,
@@ -37,4 +34,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main)

@@ -200,12 +200,23 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
     """
     config = typing.cast(Config, _copy(config))
     for path, value in values.items():
-        *parents, name = path.split(".")
-        node = config
-        for part in parents:
-            node = getattr(node, _known(node, part, path))
-        setattr(node, _known(node, name, path), value)
+        parent, _, name = path.rpartition(".")
+        check_field(config, path)
+        setattr(_get(config, parent), name, value)
     return config.check()
+
+
+def check_field(config: Config, path: str) -> None:
+    """Raises ConfigError, with the valid names, if `config` has no field `path`, e.g. `loss.fcl`."""
+    node: Any = config
+    for name in path.split("."):
+        fields = dataclasses.fields(node) if dataclasses.is_dataclass(node) else ()
+        names = [f.name for f in fields]
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {close[0]}?" if close else "."
+            raise ConfigError(f"unknown config field {path}{hint} Valid here: {', '.join(names)}")
+        node = getattr(node, name)
 
 
 _CHOICES = {
@@ -242,7 +253,7 @@ _LEAST = {
 
 
 def _get(node: Any, path: str) -> Any:
-    for part in path.split("."):
+    for part in filter(None, path.split(".")):
         node = getattr(node, part)
     return node
 
@@ -251,15 +262,6 @@ def _copy(node: Any) -> Any:
     if not dataclasses.is_dataclass(node):
         return node
     return type(node)(**{f.name: _copy(getattr(node, f.name)) for f in dataclasses.fields(node)})
-
-
-def _known(node: Any, name: str, path: str) -> str:
-    names = [f.name for f in dataclasses.fields(node)] if dataclasses.is_dataclass(node) else []
-    if name in names:
-        return name
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise ConfigError(f"unknown config field {path}{hint} Valid here: {', '.join(names)}")
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

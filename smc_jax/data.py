@@ -32,7 +32,7 @@ def open_source(dir: str, name: str, split: str):
     """The records of a data set that `data_prep.build` wrote, by index.
 
     Raises:
-      ConfigError: there is no such data set or split.
+      ConfigError: there is no such data set or split, or its files are damaged.
     """
     # Slow to import, and not needed by who fuses files.
     import tensorflow_datasets as tfds
@@ -47,7 +47,12 @@ def open_source(dir: str, name: str, split: str):
     builder = tfds.builder_from_directory(versions[-1].parent)
     if split not in builder.info.splits:
         raise ConfigError(f"{folder} has no split {split!r}, but {', '.join(builder.info.splits)}")
-    return builder.as_data_source(split)
+    source = builder.as_data_source(split)
+    try:
+        source[0]
+    except RuntimeError:
+        raise ConfigError(f"{folder} is damaged; build it again with --overwrite") from None
+    return source
 
 
 def examples(dir: str, name: str, split: str) -> Iterator[Example]:

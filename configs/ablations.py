@@ -1,0 +1,32 @@
+"""The paper's Table 3, a line a row, on MSRS.
+
+python train.py --config=configs/ablations.py:no_mafe …
+python train.py --config=configs/ablations.py:no_mafe,practical …
+"""
+
+from configs import msrs
+from smc_jax.config import Config, ConfigError, override
+
+ROWS = {
+    "no_mafe": {"model.mafe": False},
+    "no_mccm": {"model.mccm": False, "loss.wb": 0.0, "loss.div": 0.0, "loss.cons": 0.0},
+    "no_fcl": {"loss.fcl": 0.0},
+    "no_pcl": {"loss.pcl": 0.0},
+    "no_fcl_pcl": {"loss.fcl": 0.0, "loss.pcl": 0.0},
+    "no_wb": {"loss.wb": 0.0},
+    "no_div": {"loss.div": 0.0},
+    "no_cons": {"loss.cons": 0.0},
+    "no_mccm_loss": {"loss.wb": 0.0, "loss.div": 0.0, "loss.cons": 0.0},
+    "no_sc_scan": {"model.sc_scan": False},
+    "no_fr_scan": {"model.fr_scan": False},
+    "no_cm_scan": {"model.cm_scan": False},
+    "single_direction": {"model.bidirectional": False},
+    "single_expert": {"model.experts": 1, "model.top_k": 1},
+}
+
+
+def get_config(row: str = "") -> Config:
+    name, _, setting = row.partition(",")
+    if name not in ROWS:
+        raise ConfigError(f"unknown ablation {name!r}; it may be {', '.join(ROWS)}")
+    return override(msrs.get_config(setting or "paper"), ROWS[name])

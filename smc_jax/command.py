@@ -1,0 +1,48 @@
+"""How the commands of this project start and fail: one clear line, exit status 2, no traceback."""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from smc_jax.color import ImageError
+from smc_jax.config import Config, ConfigError, check_field
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Parses the flags and exits with what `main` returns; errors of the user's end in status 2."""
+
+    def guarded(arguments: Sequence[str]) -> int | None:
+        if len(arguments) > 1:
+            return fail(f"unknown argument {arguments[1]}; see --help")
+        logging.set_verbosity(logging.WARNING)
+        try:
+            return main()
+        except (ConfigError, ImageError) as error:
+            return fail(error)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def fail(error: object) -> int:
+    """Prints each line of the error, and returns the exit status."""
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return 2
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    try:
+        for argument in arguments:
+            name, _, value = argument.partition("=")
+            if name == "--config" and not Path(value.partition(":")[0]).is_file():
+                raise ConfigError(f"there is no config file {value.partition(':')[0]}")
+            if name.startswith("--config."):
+                check_field(Config(), name.removeprefix("--config."))
+        return flags.FLAGS(arguments)
+    except (ConfigError, flags.Error) as error:
+        # An error inside a config file arrives as the last line of a traceback.
+        message = str(error).strip().splitlines()[-1]
+        sys.exit(fail(re.sub(r"^[\w.]+Error: ", "", message)))
