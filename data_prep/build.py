@@ -3,16 +3,17 @@
 python -m data_prep.build --pairs=DIR --task=ivif --name=msrs --out=DIR
 
 DIR holds `<split>/a/<name>.*` and `<split>/b/<name>.*`, and `<split>/gt/<name>.*` where there is a
-ground truth. The files go into the data set byte by byte, as they were published; a reader decodes
-them with Pillow, or with `smc_jax.data.examples`.
+ground truth. The files go into the data set byte by byte, as they were published: nothing is lost
+or inflated, whatever their format, depth or channels. Any reader of TFDS has them:
+
+    source = tfds.builder_from_directory("DIR/msrs/1.0.0").as_data_source("train")
+    image = PIL.Image.open(io.BytesIO(source[0]["a"]))
 """
 
 import contextlib
 import io
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,20 +23,14 @@ import tensorflow_datasets as tfds
 from absl import app, flags, logging
 from tqdm import tqdm
 
+from data_prep import folder
+from data_prep.folder import BuildError
 from smc_jax import color
 from smc_jax.config import TASKS
 
-_PAIRS = flags.DEFINE_string("pairs", "", "Folder of splits, each with a/ and b/ (and gt/).")
-_TASK = flags.DEFINE_string("task", "", f"What the pairs are for: {', '.join(TASKS)}.")
-_NAME = flags.DEFINE_string("name", "", "Name of the data set.")
-_OUT = flags.DEFINE_string("out", "data", "Folder of data sets; this one becomes OUT/NAME.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a data set of this name.")
-
 VERSION = "1.0.0"
-
-
-class BuildError(ValueError):
-    """A data set that cannot be built; the message holds a line for each reason."""
+MARK = "*/dataset_info.json"
+"""Found in the folder of any TFDS data set."""
 
 
 class Files(NamedTuple):
@@ -68,24 +63,25 @@ def build(pairs: Path, task: str, name: str, out: Path, *, overwrite: bool = Fal
     if task not in TASKS:
         raise BuildError(f"--task={task} is unknown; it may be {', '.join(TASKS)}")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise BuildError(f"--name={name} must be lower-case letters, digits and underscores")
+        raise BuildError(
+            f"--name={name} must be a lower-case letter, then such letters, digits and underscores"
+        )
     target = out / name
-    if target.exists() and not overwrite:
-        raise BuildError(f"{target} exists; add --overwrite to replace it")
+    folder.check(target, MARK, overwrite=overwrite)
     splits = _scan(pairs)
-
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out) as temporary:
-        builder = _builder(name, task, splits)(data_dir=temporary, file_format="array_record")
-        # TFDS reports on a temporary folder and on downloads that there are none of.
-        logging.set_verbosity(logging.WARNING)
-        tfds.disable_progress_bar()
+    tfds.disable_progress_bar()
+    with folder.whole(target) as new:
+        builder = _builder(name, task, splits)(data_dir=new.parent, file_format="array_record")
+        # TFDS tells of the temporary folder, and that nothing had to be downloaded.
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
-        if target.exists():
-            shutil.rmtree(target)
-        (Path(temporary) / name).rename(target)
     return target
+
+
+def summary(target: Path) -> str:
+    """One line on the data set in `target`: its splits and their sizes."""
+    splits = tfds.builder_from_directory(target / VERSION).info.splits
+    return f"{target}: " + ", ".join(f"{n} {s.num_examples}" for n, s in splits.items())
 
 
 def _scan(pairs: Path) -> dict[str, list[Files]]:
@@ -94,28 +90,33 @@ def _scan(pairs: Path) -> dict[str, list[Files]]:
     Raises:
       BuildError: with all that is wrong.
     """
-    folders = sorted(f for f in pairs.iterdir() if f.is_dir()) if pairs.is_dir() else []
-    folders = [f for f in folders if (f / "a").is_dir() or (f / "b").is_dir()]
+    if not pairs.is_dir():
+        raise BuildError(f"--pairs={pairs} is no folder")
+    folders = [f for f in sorted(pairs.iterdir()) if (f / "a").is_dir() or (f / "b").is_dir()]
     if not folders:
-        raise BuildError(f"{pairs} holds no split: it needs folders like train/a and train/b")
+        raise BuildError(f"{pairs} holds no split; it needs folders like train/a and train/b")
     splits, problems = {}, []
-    for folder in folders:
+    for split in folders:
+        if split.name == "all" or not re.fullmatch(r"[A-Za-z0-9_-]+", split.name):
+            problems.append(f"{split}: no name for a split; take letters and digits, not `all`")
+            continue
         try:
-            found, unpaired = color.pairs(folder)
-            truths = color.images(folder / "gt") if (folder / "gt").is_dir() else {}
+            found, unpaired = color.pairs(split)
+            truths = color.images(split / "gt") if (split / "gt").is_dir() else {}
         except color.ImageError as error:
             problems.append(str(error))
             continue
         problems += unpaired
-        splits[folder.name] = []
-        for pair in tqdm(found, f"checking {folder.name}", disable=not sys.stderr.isatty()):
+        lonely = truths.keys() - {pair.name for pair in found}
+        problems += [
+            f"{truths[name]} has no pair; add it or remove this" for name in sorted(lonely)
+        ]
+        splits[split.name] = []
+        for pair in tqdm(found, f"checking {split.name}", disable=not sys.stderr.isatty()):
             try:
-                splits[folder.name].append(_check(pair, truths))
+                splits[split.name].append(_check(pair, truths))
             except color.ImageError as error:
                 problems.append(str(error))
-        problems += [
-            f"{truths[n]} has no pair" for n in sorted(truths.keys() - {p.name for p in found})
-        ]
     if problems:
         raise BuildError("\n".join(problems))
     return splits
@@ -127,7 +128,7 @@ def _check(pair: color.Pair, truths: dict[str, Path]) -> Files:
     truth = truths.get(pair.name)
     if truths:
         if truth is None:
-            raise color.ImageError(f"{pair.a} has no ground truth of its name in gt/")
+            raise color.ImageError(f"{pair.a} has no ground truth; add gt/{pair.name}.*")
         color.same_size(a, color.read(truth), str(truth))
     return Files(pair.name, pair.a, pair.b, truth, *a.shape[:2])
 
@@ -139,6 +140,7 @@ def _builder(dataset: str, task: str, splits: dict[str, list[Files]]) -> type:
     features = {
         "a": file,
         "b": file,
+        # Empty in a split that has none.
         **({"gt": file} if truth else {}),
         "name": tfds.features.Text(),
         "task": tfds.features.Text(),
@@ -149,12 +151,15 @@ def _builder(dataset: str, task: str, splits: dict[str, list[Files]]) -> type:
     class AlignedPairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = dataset
         VERSION = tfds.core.Version(VERSION)
+        # Where TFDS would look for checksums of downloads, by a package that it does not require.
+        code_path = None
 
         def _info(self):
             return tfds.core.DatasetInfo(
                 builder=self,
-                description=f"Aligned image pairs for {task}.",
+                description=f"Aligned image pairs for {task}, in the order of their names.",
                 features=tfds.features.FeaturesDict(features),
+                disable_shuffling=True,
             )
 
         def _split_generators(self, dl_manager):
@@ -172,35 +177,42 @@ def _builder(dataset: str, task: str, splits: dict[str, list[Files]]) -> type:
                     "height": files.height,
                     "width": files.width,
                 }
-                if files.gt is not None:
-                    example["gt"] = files.gt.read_bytes()
+                if truth:
+                    example["gt"] = files.gt.read_bytes() if files.gt else b""
                 yield files.name, example
 
     return AlignedPairs
 
 
 def main(argv: Sequence[str]) -> int:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]}")
+    # TFDS logs each of its steps.
+    logging.set_verbosity(logging.WARNING)
+    values = flags.FLAGS
     try:
-        for flag in (_PAIRS, _TASK, _NAME):
-            if not flag.value:
-                raise BuildError(f"give --{flag.name}; see --help")
-        folder = build(
-            Path(_PAIRS.value),
-            _TASK.value,
-            _NAME.value,
-            Path(_OUT.value),
-            overwrite=_OVERWRITE.value,
+        if len(argv) > 1:
+            raise BuildError(f"unknown argument {argv[1]}; see --help")
+        for flag in ("pairs", "task", "name"):
+            if not values[flag].value:
+                raise BuildError(f"give --{flag}; see --help")
+        target = build(
+            Path(values.pairs),
+            values.task,
+            values.name,
+            Path(values.out),
+            overwrite=values.overwrite,
         )
     except (BuildError, OSError) as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return 2
-    counts = tfds.builder_from_directory(folder / VERSION).info.splits
-    print(f"{folder}: " + ", ".join(f"{n} {s.num_examples}" for n, s in counts.items()))
+    print(summary(target))
     return 0
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("pairs", "", "Folder of splits, each with a/ and b/ (and gt/).")
+    flags.DEFINE_string("task", "", f"What the pairs are for: {', '.join(TASKS)}.")
+    flags.DEFINE_string("name", "", "Name of the data set.")
+    flags.DEFINE_string("out", "data", "Folder of data sets; this one becomes OUT/NAME.")
+    flags.DEFINE_bool("overwrite", False, "Replace a data set of this name.")
     app.run(main)

@@ -176,7 +176,7 @@ def recolor(y: Luma, a: Stored, b: Stored) -> Stored:
         rgb = y
     else:
         weights = [np.abs(c) + 1e-6 for c in colored]
-        c = sum(w * c for w, c in zip(weights, colored, strict=True)) / sum(weights)
+        c = np.average(colored, axis=0, weights=weights)
         blue, red = c[..., 0], c[..., 1]
         green = -(0.114 * 1.772 * blue + 0.299 * 1.402 * red) / 0.587
         rgb = y[..., None] + np.stack([1.402 * red, green, 1.772 * blue], -1)

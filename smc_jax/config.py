@@ -207,7 +207,7 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def check_field(config: Config, path: str) -> None:
-    """Raises ConfigError, with the valid names, if `config` has no field `path`, e.g. `loss.fcl`."""
+    """Raises ConfigError, with the valid names, if there is no field `path`, e.g. `loss.fcl`."""
     node: Any = config
     for name in path.split("."):
         fields = dataclasses.fields(node) if dataclasses.is_dataclass(node) else ()

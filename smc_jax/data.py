@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import jax
@@ -28,7 +28,7 @@ class Example(NamedTuple):
     truth: np.ndarray | None
 
 
-def open_source(dir: str, name: str, split: str):
+def open_source(dir: str, name: str, split: str) -> Any:
     """The records of a data set that `data_prep.build` wrote, by index.
 
     Raises:
@@ -44,7 +44,7 @@ def open_source(dir: str, name: str, split: str):
             f"no data set in {folder}; build it: python -m data_prep.build "
             f"--pairs=FOLDER --task=TASK --name={name} --out={dir}"
         )
-    builder = tfds.builder_from_directory(versions[-1].parent)
+    builder: Any = tfds.builder_from_directory(versions[-1].parent)
     if split not in builder.info.splits:
         raise ConfigError(f"{folder} has no split {split!r}, but {', '.join(builder.info.splits)}")
     source = builder.as_data_source(split)
@@ -109,6 +109,7 @@ class Augment(grain.transforms.RandomMap):
         self.crop = crop
         self.augment = augment
 
+    # pyrefly: ignore[bad-override]  # grain leaves out the types of what it maps.
     def random_map(self, element: dict, rng: np.random.Generator) -> Batch:
         """Returns two crops, float32 "crop crop 1" in [0, 1]."""
         example = decode(element)
@@ -118,7 +119,7 @@ class Augment(grain.transforms.RandomMap):
             if crops.std((1, 2)).max() > FLAT:
                 break
         if self.augment:
-            crops = np.rot90(crops, rng.integers(4), axes=(1, 2))
+            crops = np.rot90(crops, int(rng.integers(4)), axes=(1, 2))
             crops = crops[:, ::-1] if rng.integers(2) else crops
         a, b = np.ascontiguousarray(crops)[..., None]
         return Batch(a, b)

@@ -80,7 +80,9 @@ def test_noise_only_in_training(small):
     def run(key):
         return network.apply({"params": params}, a, b, train=True, rngs={"gate": key})[1]
 
-    weights = jax.jit(jax.vmap(lambda key: run(key).weights))(jax.random.split(jax.random.key(0), 32))
+    weights = jax.jit(jax.vmap(lambda key: run(key).weights))(
+        jax.random.split(jax.random.key(0), 32)
+    )
     assert len({tuple(w[0] > 0) for w in np.asarray(weights)}) == 6  # every pair of four experts
     np.testing.assert_allclose(run(jax.random.key(1)).importance, 0.25)
 
@@ -108,7 +110,9 @@ def test_every_parameter_learns(small):
 def test_gradients_are_finite_on_flat_images(small, kind):
     network, params = small
     ramp = jnp.linspace(0, 1, 16)[None, :, None, None] * jnp.ones((1, 16, 16, 1))
-    image = {"constant": jnp.full_like(ramp, 0.5), "black": jnp.zeros_like(ramp), "ramp": ramp}[kind]
+    image = {"constant": jnp.full_like(ramp, 0.5), "black": jnp.zeros_like(ramp), "ramp": ramp}[
+        kind
+    ]
     gradient = jax.jit(
         jax.grad(lambda p: network.apply({"params": p}, image, image, train=True)[0].mean())
     )(params)
@@ -119,7 +123,8 @@ def test_gradients_are_finite_on_flat_images(small, kind):
 def test_each_branch_can_be_switched_off(small, branch):
     names = {"local": "Local", "sc_scan": "SpatialChannel", "fr_scan": "FrequencyRotation"}
     _, params = small
-    less = init(build(**{branch: False}))
+    network, (a, b) = build(**{branch: False}), images()
+    less = jax.eval_shape(lambda: network.init(jax.random.key(0), a, b, train=True))["params"]
     gone = set(params["source_a"]["mafe"]) - set(less["source_a"]["mafe"])
     assert gone == {f"{names[branch]}_0"}
 
@@ -130,7 +135,7 @@ def test_global_branches_relate_every_pixel_to_every_other(branch):
     switches = {"local": False, "sc_scan": False, "fr_scan": False} | {branch: True}
     module = mafe.MAFE(8, 4, 2, 2, **switches)
     features = jax.random.normal(jax.random.key(0), (1, 16, 16, 8))
-    params = module.init(jax.random.key(1), features)
+    params = jax.jit(module.init)(jax.random.key(1), features)
     for here, there in (((0, 0), (-1, -1)), ((-1, -1), (0, 0))):
         gradient = jax.jit(
             jax.grad(lambda x, here=here: (module.apply(params, x)[0][0, *here] ** 2).sum())
@@ -143,13 +148,14 @@ def test_shared_mafe_makes_both_sources_alike():
     params = init(network)
     assert "source_b" not in params
     a, _ = images()
-    _, aux = network.apply({"params": params}, a, a)
+    _, aux = jax.jit(network.apply)({"params": params}, a, a)
     np.testing.assert_array_equal(aux.features_a, aux.features_b)
 
 
 def test_single_direction_leaves_out_the_reverse_scans(small):
     _, params = small
-    one = init(build(bidirectional=False))
+    network, (a, b) = build(bidirectional=False), images()
+    one = jax.eval_shape(lambda: network.init(jax.random.key(0), a, b, train=True))["params"]
     both, single = (jax.tree_util.tree_leaves_with_path(p) for p in (params, one))
     gone = {jax.tree_util.keystr(k) for k, _ in both} - {jax.tree_util.keystr(k) for k, _ in single}
     assert gone
@@ -168,13 +174,12 @@ def test_quadrants_see_a_seam_only_without_halo():
     assert (difference[8:10, :] > 0).all()
 
 
-def test_residual_hands_the_sources_through():
-    network = build(source_residual=True)
+def test_residual_hands_the_sources_through(small):
+    network, params = build(source_residual=True), jax.tree.map(lambda v: v, small[1])
     a, b = images()
-    params = jax.tree.map(lambda v: v, init(network))
     last = params["decoder"]["Conv_2"]["Conv_0"]
     params["decoder"]["Conv_2"]["Conv_0"] = jax.tree.map(jnp.zeros_like, last)
-    fused, _ = network.apply({"params": params}, a, b)
+    fused, _ = jax.jit(network.apply)({"params": params}, a, b)
     np.testing.assert_allclose(fused, (a + b) / 2, atol=1e-6)
 
 

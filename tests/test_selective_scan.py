@@ -162,6 +162,6 @@ def test_unknown_method_and_unfit_shapes_are_named():
     x, dt, A, B, C, D, _ = draw(1, 10, 1, 4, 3)
     with pytest.raises(ValueError, match="associative"):
         selective_scan(x, dt, A, B, C, D, method="fast")
+    B, C = (jnp.repeat(v, 2, axis=2) for v in (B, C))
     with pytest.raises(ValueError, match="must divide"):
-        B, C = (jnp.repeat(v, 2, axis=2) for v in (B, C))
         selective_scan(x[..., :3], dt[..., :3], A[:3], B, C)

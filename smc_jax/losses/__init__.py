@@ -1,5 +1,6 @@
 """The training loss: named terms, each a pure function, weighted by the config (Eq. 24 and 31)."""
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from smc_jax import config
@@ -41,19 +42,27 @@ def total(
         "gradient": lambda: gradient_loss(*images),
     }
     schedule = {}
-    if aux.experts is not None:
+    if aux.experts is not None and aux.weights is not None:
+        outputs, weights = aux.experts, aux.weights
         terms |= {
-            "wb": lambda: _balance(loss, aux, importance),
-            "div": lambda: experts.diversity(aux.experts, clamp=loss.clamp_div),
-            "cons": lambda: experts.consensus(aux.experts, aux.features_fused, aux.weights),
+            "wb": lambda: _balance(loss, weights, aux.importance, importance),
+            "div": lambda: experts.diversity(outputs, clamp=loss.clamp_div),
+            "cons": lambda: experts.consensus(outputs, aux.features_fused, weights),
         }
         schedule = {"div": early, "cons": 1 - early}
     values = {name: term() for name, term in terms.items() if getattr(loss, name)}
     weighted = [getattr(loss, k) * schedule.get(k, 1.0) * v for k, v in values.items()]
-    return sum(weighted), values
+    return sum(weighted, start=jnp.zeros(())), values
 
 
-def _balance(loss: config.Loss, aux: Aux, importance: Float[Array, "e"] | None) -> Scalar:
-    if loss.balance == "running":
-        return experts.running_balance(aux.importance, importance)
-    return experts.balance(aux.weights)
+def _balance(
+    loss: config.Loss,
+    weights: Float[Array, "b e"],
+    importance: Float[Array, "b e"] | None,
+    running: Float[Array, "e"] | None,
+) -> Scalar:
+    if loss.balance == "image":
+        return experts.balance(weights)
+    assert importance is not None
+    assert running is not None
+    return experts.running_balance(importance, running)

@@ -48,7 +48,7 @@ def _contrast(fused: Bands, a: Bands, b: Bands, eps: float) -> Scalar:
     return _ratio(fused_high, high, low, eps) + _ratio(fused_low, low, high, eps)
 
 
-def _ratio(anchor, near, far, eps) -> Scalar:
+def _ratio(anchor, near, far, eps: float) -> Scalar:
     return (_distance(anchor, near) / (_distance(anchor, far) + eps)).mean()
 
 
@@ -57,7 +57,7 @@ def _distance(anchor, sources) -> Float[Array, "b"]:
 
     A spatial split has three high bands for one low band: each of them meets the low band.
     """
-    apart = 0.0
+    apart = jnp.zeros(len(anchor))
     for source in sources:
         wide, narrow = (anchor, source) if anchor.shape[-1] > source.shape[-1] else (source, anchor)
         narrow = jnp.tile(narrow, wide.shape[-1] // narrow.shape[-1])

@@ -3,6 +3,7 @@ to agree in the end.
 """
 
 import jax.numpy as jnp
+from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -37,14 +38,16 @@ def diversity(experts: Outputs, clamp: bool = False) -> Scalar:
 
     Args:
       experts: the output of every expert.
-      clamp: count a similarity below 0 as 0, so that nothing is gained by anti-parallel experts.
+      clamp: count each pair's similarity below 0 as 0, so that nothing is gained by anti-parallel
+        experts (and none of them makes up for others that are alike).
     """
     count = len(experts)
     if count == 1:
         return jnp.zeros(())
-    flat = experts.reshape(*experts.shape[:2], -1)
-    flat = flat * lax.rsqrt((flat**2).sum(-1, keepdims=True) + 1e-12)
-    cosine = jnp.einsum("i b p, j b p -> b i j", flat, flat)
+    flat = rearrange(experts, "e b h w c -> e b (h w c)")
+    # The slope of a cosine grows as an output shrinks: below a root mean square of 1e-4 it ends.
+    flat = flat * lax.rsqrt((flat**2).mean(-1, keepdims=True) + 1e-8)
+    cosine = jnp.einsum("i b p, j b p -> b i j", flat, flat) / flat.shape[-1]
     if clamp:
         cosine = cosine.clip(0.0)
     return (cosine * (1 - jnp.eye(count))).sum((1, 2)).mean() / (count * (count - 1))

@@ -1,5 +1,6 @@
 """Structural similarity (Wang et al. 2004) as a loss."""
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -29,17 +30,17 @@ def ssim(x: Image, y: Image) -> Scalar:
     return (luminance * (2 * covariance + C2) / (var_x + var_y + C2)).mean()
 
 
-def _window() -> Float[np.ndarray, "k"]:
-    w = np.exp(-0.5 * ((np.arange(SIZE) - SIZE // 2) / SIGMA) ** 2)
-    return (w / w.sum()).astype(np.float32)
+def _blur(x: Image) -> Float[Array, "b i j 1"]:
+    """The window's means. As matrix products: on a CPU many times faster than a convolution."""
+    rows, columns = (_windows(n) for n in x.shape[1:3])
+    # Variances are small differences: reduced precision (TF32, bfloat16) would drown them.
+    return jnp.einsum("ih, bhwc, jw -> bijc", rows, x, columns, precision="highest")
 
 
-def _blur(x: Float[Array, "b h w 1"]) -> Float[Array, "b i j 1"]:
-    for axis in (1, 2):
-        length = x.shape[axis] - SIZE + 1
-        x = sum(w * _slice(x, i, i + length, axis) for i, w in enumerate(_window()))
-    return x
-
-
-def _slice(x, start, stop, axis):
-    return x[:, start:stop] if axis == 1 else x[:, :, start:stop]
+def _windows(length: int) -> Float[np.ndarray, "i length"]:
+    """The window at each place of an axis where it fits whole, one place a row."""
+    taps = np.exp(-0.5 * ((np.arange(SIZE) - SIZE // 2) / SIGMA) ** 2)
+    rows = np.zeros((length - SIZE + 1, length), np.float32)
+    for i, row in enumerate(rows):
+        row[i : i + SIZE] = taps / taps.sum()
+    return rows

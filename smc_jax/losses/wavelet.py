@@ -1,6 +1,7 @@
 """Sub-bands by lifting (Algorithm 2): predict what is fine from what is coarse, then update.
 
-A lifting scheme turns the even and odd samples of a signal, in place, into a low and a high band.
+A lifting scheme turns the even and odd samples of a signal into a low and a high band. All schemes
+have one scale: the low band of a constant is that constant, the high band of -1, 1, -1, 1… is 2.
 """
 
 import jax.numpy as jnp
@@ -21,28 +22,31 @@ def _cdf53(even, odd):
 
 def _cdf97(even, odd):
     alpha, beta, gamma, delta = -1.586134342, -0.052980118, 0.882911076, 0.443506852
+    scale = 1.230174105
     odd = odd + alpha * (even + _next(even))
     even = even + beta * (odd + _previous(odd))
     odd = odd + gamma * (even + _next(even))
-    return even + delta * (odd + _previous(odd)), odd
+    even = even + delta * (odd + _previous(odd))
+    return even / scale, odd * scale
 
 
-def _next(x):
-    """The sample after each one; behind the end the signal is mirrored."""
-    return jnp.concatenate([x[1:], x[-1:]])
+def _next(even):
+    """The even sample behind each odd one; the signal is mirrored about its last sample."""
+    return jnp.concatenate([even[1:], even[-1:]])
 
 
-def _previous(x):
-    return jnp.concatenate([x[:1], x[:-1]])
+def _previous(odd):
+    """The odd sample before each even one; the signal is mirrored about its first sample."""
+    return jnp.concatenate([odd[:1], odd[:-1]])
 
 
 SCHEMES = {"haar": _haar, "cdf53": _cdf53, "cdf97": _cdf97}
 
 
-def lift(x: Float[Array, "..."], axis: int, scheme: str = "haar"):
+def lift(
+    x: Float[Array, "..."], axis: int, scheme: str = "haar"
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """One level of a wavelet along one axis; an odd length is filled up with its last sample.
-
-    The bands keep the lifting's own scale: the low band of a constant is that constant.
 
     Args:
       x: the signal.
@@ -55,7 +59,8 @@ def lift(x: Float[Array, "..."], axis: int, scheme: str = "haar"):
     x = jnp.moveaxis(x, axis, 0)
     if len(x) % 2:
         x = jnp.concatenate([x, x[-1:]])
-    return tuple(jnp.moveaxis(band, 0, axis) for band in SCHEMES[scheme](x[::2], x[1::2]))
+    low, high = SCHEMES[scheme](x[::2], x[1::2])
+    return jnp.moveaxis(low, 0, axis), jnp.moveaxis(high, 0, axis)
 
 
 def lift_channels(

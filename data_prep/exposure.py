@@ -1,0 +1,35 @@
+"""Light and what a camera makes of it: the sRGB curve, exposure, clipping and noise."""
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+Light = Float[np.ndarray, "h w c"]
+"""Linear light: 0 is black, 1 what saturates the camera at its normal exposure."""
+
+READ_NOISE = 5.0
+"""Electrons, standard deviation."""
+
+
+def linear(image: UInt8[np.ndarray, "h w c"]) -> Light:
+    """The light of an sRGB image."""
+    v = np.arange(256, dtype=np.float32) / 255
+    table = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
+    return table.astype(np.float32)[image]
+
+
+def expose(
+    light: Light, stops: float, full_well: float, rng: np.random.Generator
+) -> UInt8[np.ndarray, "h w c"]:
+    """An sRGB photograph: photons are counted, so there is shot noise, and the sensor saturates.
+
+    Args:
+      light: the scene.
+      stops: exposure relative to the normal one; +1 doubles the light.
+      full_well: electrons at which a pixel saturates; few of them make a noisy camera.
+      rng: of the noise.
+    """
+    electrons = rng.poisson(light * (2.0**stops * full_well))
+    electrons = electrons + rng.normal(0, READ_NOISE, light.shape)
+    v = np.clip(electrons / full_well, 0, 1)
+    encoded = np.where(v <= 0.0031308, 12.92 * v, 1.055 * v ** (1 / 2.4) - 0.055)
+    return np.rint(encoded * 255).astype(np.uint8)

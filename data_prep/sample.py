@@ -1,0 +1,210 @@
+"""Makes sample pairs from the photographs that scikit-image ships; nothing is downloaded.
+
+python -m data_prep.sample --out=DIR [--data=DIR]
+
+Writes `OUT/mfif/<split>/{a,b,gt}/<name>.png`, multi-focus pairs (`a` near, `b` far), and
+`OUT/meif/...`, multi-exposure pairs (`a` dark, `b` bright). `gt` is the photograph itself. With
+--data the data sets DATA/sample_mfif and DATA/sample_meif are built from them. No scene is in two
+splits. The same versions make the same files.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import app, flags, logging
+from scipy import ndimage
+from tqdm import tqdm
+
+from data_prep import build, defocus, exposure, folder
+from data_prep.folder import BuildError
+from smc_jax import color
+
+
+class Scene(NamedTuple):
+    """A photograph, how many pairs of each kind are made of it, and its motive in depth."""
+
+    file: str
+    split: str
+    pairs: int
+    tilt: float
+    """Direction in degrees in which the scene comes nearer; 0 is down, 90 to the right."""
+
+
+SCENES = (
+    Scene("astronaut.png", "train", 2, 20),
+    Scene("brick.png", "train", 2, 0),
+    Scene("camera.png", "train", 2, -60),
+    Scene("coins.png", "train", 2, 60),
+    Scene("grass.png", "train", 2, -20),
+    Scene("gravel.png", "train", 2, 30),
+    Scene("page.png", "train", 2, 0),
+    Scene("rocket.jpg", "train", 2, -30),
+    Scene("chelsea.png", "test", 1, 45),
+    Scene("coffee.png", "test", 1, 0),
+    Scene("motorcycle_left.png", "test", 1, 0),
+)
+KINDS = ("mfif", "meif")
+DISPARITY = {"motorcycle_left.png": "motorcycle_disp.npz"}
+"""Measured depth, where there is a measurement."""
+STRENGTH = 0.014
+"""Radius of the defocus between the nearest and the farthest, as a share of the image's side."""
+WELL_LIT = 40_000
+"""Electrons of a pixel at saturation in a camera that focuses at leisure ..."""
+SMALL = 8_000
+"""... and in a small one that brackets its exposure."""
+
+
+class Sample(NamedTuple):
+    """Two sources and the photograph that they were made from, as stored."""
+
+    a: np.ndarray
+    b: np.ndarray
+    gt: np.ndarray
+
+
+def multi_focus(photograph: np.ndarray, disparity: np.ndarray, *, hides: bool, rng) -> Sample:
+    """The photograph focused near and far.
+
+    Args:
+      photograph: uint8, "h w" or "h w 3".
+      disparity: "h w", from 0 (far) to 1 (near).
+      hides: near things have edges and hide far ones; else depth changes smoothly.
+      rng: np.random.Generator, of the noise.
+    """
+    light = exposure.linear(np.atleast_3d(photograph))
+    render = defocus.stepped if hides else defocus.sloped
+    strength = STRENGTH * min(disparity.shape)
+    near, far = np.quantile(disparity, (0.85, 0.15))
+    sources = [
+        exposure.expose(render(light, disparity, focus, strength), 0, WELL_LIT, rng)
+        for focus in (near, far)
+    ]
+    return Sample(*(s.reshape(photograph.shape) for s in sources), photograph)
+
+
+def multi_exposure(photograph: np.ndarray, rng) -> Sample:
+    """The photograph exposed 2 to 3 stops less and 1.5 to 2.5 stops more."""
+    light = exposure.linear(np.atleast_3d(photograph))
+    sources = [
+        exposure.expose(light, stops, SMALL, rng)
+        for stops in (-rng.uniform(2, 3), rng.uniform(1.5, 2.5))
+    ]
+    return Sample(*(s.reshape(photograph.shape) for s in sources), photograph)
+
+
+def depth(shape: tuple[int, int], tilt: float, rng) -> np.ndarray:
+    """A disparity map "h w" in [0, 1]: a slope, bent at random, steepest in the middle."""
+    noise = ndimage.gaussian_filter(rng.normal(size=shape), 0.15 * min(shape), mode="reflect")
+    noise /= noise.std()
+    y, x = (np.linspace(-1, 1, n) for n in shape)
+    angle = np.deg2rad(tilt)
+    slope = y[:, None] * np.cos(angle) + x * np.sin(angle) + 0.4 * noise
+    slope = (slope - np.median(slope)) / slope.std()
+    return (1 / (1 + np.exp(-9 * slope))).astype(np.float32)
+
+
+def measured_depth(file: str, photograph: np.ndarray) -> np.ndarray:
+    """The stereo pair's disparity in [0, 1].
+
+    What only one camera saw has none: there, of the nearest to the left and to the right in the
+    row, the one of the more similar colour is taken.
+    """
+    with np.load(_shipped() / file) as archive:
+        disparity = archive["arr_0"]
+    known = np.isfinite(disparity)
+    known[:, [0, -1]] = True
+    disparity[~np.isfinite(disparity)] = disparity[np.isfinite(disparity)].min()
+    column = np.arange(known.shape[1])
+    left = np.maximum.accumulate(np.where(known, column, 0), axis=1)
+    right = np.minimum.accumulate(np.where(known, column, column[-1])[:, ::-1], axis=1)[:, ::-1]
+    row = np.arange(len(known))[:, None]
+    colors = ndimage.gaussian_filter(photograph.astype(np.float32), (1, 1, 0))
+    unlike = [((photograph - colors[row, side]) ** 2).sum(-1) for side in (left, right)]
+    filled = np.where(unlike[0] <= unlike[1], disparity[row, left], disparity[row, right])
+    filled = ndimage.median_filter(filled, 3)
+    low, high = filled.min(), filled.max()
+    return ((filled - low) / (high - low)).astype(np.float32)
+
+
+def samples() -> Iterator[tuple[str, str, str, Sample]]:
+    """All samples, as task, split, name and images."""
+    for number, scene in enumerate(SCENES):
+        photograph = color.read(_shipped() / scene.file)
+        stem = Path(scene.file).stem
+        for pair in range(scene.pairs):
+            name = f"{stem}_{pair}" if scene.pairs > 1 else stem
+            rng = np.random.default_rng((number, pair))
+            if measurement := DISPARITY.get(scene.file):
+                disparity = measured_depth(measurement, photograph)
+            else:
+                disparity = depth(photograph.shape[:2], scene.tilt, rng)
+            focus = multi_focus(photograph, disparity, hides=measurement is not None, rng=rng)
+            yield "mfif", scene.split, name, focus
+            yield "meif", scene.split, name, multi_exposure(photograph, rng)
+
+
+def write(out: Path, data: Path | None = None, *, overwrite: bool = False) -> list[Path]:
+    """Writes all samples as `out/<task>/<split>/{a,b,gt}/<name>.png`.
+
+    Args:
+      out: a folder for the pairs, written whole or not at all.
+      data: a folder for the data sets `sample_<task>` of them, or None.
+      overwrite: replace what an earlier run has written.
+
+    Returns:
+      The folders of the data sets.
+
+    Raises:
+      BuildError: something is there that may not be overwritten.
+    """
+    sets = {task: data / f"sample_{task}" for task in KINDS} if data else {}
+    folder.check(out, "mfif/train/a", overwrite=overwrite)
+    for target in sets.values():
+        folder.check(target, build.MARK, overwrite=overwrite)
+    with folder.whole(out) as new:
+        total = len(KINDS) * sum(scene.pairs for scene in SCENES)
+        bar = tqdm(samples(), "sample pairs", total, disable=not sys.stderr.isatty())
+        for task, split, name, sample in bar:
+            for side, image in sample._asdict().items():
+                color.write(new / task / split / side / f"{name}.png", image)
+    return [
+        build.build(out / task, task, target.name, target.parent, overwrite=overwrite)
+        for task, target in sets.items()
+    ]
+
+
+def _shipped():
+    return resources.files("skimage") / "data"
+
+
+def main(argv: Sequence[str]) -> int:
+    # TFDS logs each of its steps.
+    logging.set_verbosity(logging.WARNING)
+    values = flags.FLAGS
+    try:
+        if len(argv) > 1:
+            raise BuildError(f"unknown argument {argv[1]}; see --help")
+        if not values.out:
+            raise BuildError("give --out; see --help")
+        data = Path(values.data) if values.data else None
+        sets = write(Path(values.out), data, overwrite=values.overwrite)
+    except (BuildError, color.ImageError, OSError) as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    for task in KINDS:
+        print(f"pairs: {Path(values.out) / task}")
+    for target in sets:
+        print(f"data set: {build.summary(target)}")
+    return 0
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("out", "", "Folder for the pairs.")
+    flags.DEFINE_string("data", "", "Folder of data sets; builds them from the pairs there.")
+    flags.DEFINE_bool("overwrite", False, "Replace pairs and data sets of an earlier run.")
+    app.run(main)

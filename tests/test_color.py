@@ -1,0 +1,257 @@
+import io
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from smc_jax import color
+from smc_jax.color import ImageError
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
+RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+DEEP = RNG.integers(0, 65536, (5, 7), dtype=np.uint16)
+
+
+def save(path, image, **kwargs):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    image.save(path, **kwargs)
+    return path
+
+
+def with_alpha(image):
+    image = Image.fromarray(image)
+    image.putalpha(100)
+    return image
+
+
+def palette():
+    image = Image.fromarray(GREY % 3, "P")
+    image.putpalette([10, 20, 30, 255, 0, 0, 7, 7, 7])
+    return image
+
+
+@pytest.mark.parametrize(
+    ("suffix", "image", "expected"),
+    [
+        (".png", GREY, GREY),
+        (".png", RGB, RGB),
+        (".png", DEEP, DEEP),
+        (".tif", DEEP, DEEP),
+        (".bmp", RGB, RGB),
+        (".TIFF", GREY, GREY),
+        (".png", with_alpha(RGB), RGB),
+        (".png", with_alpha(GREY), GREY),
+        (".png", Image.fromarray(GREY > 99), np.where(GREY > 99, 255, 0)),
+        (".tif", Image.fromarray(DEEP.astype(np.int32)), DEEP),
+        (".tif", Image.fromarray(DEEP.astype(np.float32)), DEEP),
+        (".tif", Image.fromarray(255 - RGB).convert("CMYK"), 255 - RGB),
+    ],
+)
+def test_read(tmp_path, suffix, image, expected):
+    found = color.read(save(tmp_path / f"x{suffix}", image))
+    assert found.dtype == (np.uint16 if expected is DEEP else np.uint8)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_read_palette(tmp_path):
+    colors = np.array([[10, 20, 30], [255, 0, 0], [7, 7, 7]], np.uint8)
+    np.testing.assert_array_equal(color.read(save(tmp_path / "x.png", palette())), colors[GREY % 3])
+
+
+def test_read_big_endian(tmp_path):
+    # A 2x1 TIFF with the bytes of Motorola order, by hand: Pillow writes the other order.
+    tags = [(256, 2), (257, 1), (258, 16), (259, 1), (262, 1), (273, 122), (278, 1), (279, 4)]
+    entries = b"".join(
+        tag.to_bytes(2, "big") + b"\0\4\0\0\0\1" + value.to_bytes(4, "big") for tag, value in tags
+    )
+    header = b"MM\0*\0\0\0\x08" + len(tags).to_bytes(2, "big") + entries + b"\0\0\0\0"
+    (tmp_path / "x.tif").write_bytes(header.ljust(122, b"\0") + b"\x01\x02\xff\xfe")
+    found = color.read(tmp_path / "x.tif")
+    assert found.dtype == np.dtype("=u2")
+    np.testing.assert_array_equal(found, [[0x0102, 0xFFFE]])
+
+
+def test_read_applies_rotation(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The camera was turned: rotate by 90 degrees clockwise.
+    found = color.read(save(tmp_path / "x.png", GREY, exif=exif))
+    np.testing.assert_array_equal(found, np.rot90(GREY, -1))
+
+
+def test_read_names_the_bad_file(tmp_path, monkeypatch):
+    cut = io.BytesIO()
+    Image.fromarray(np.tile(RGB, (20, 20, 1))).save(cut, "PNG")
+    contents = {
+        "empty": (b"", "is empty"),
+        "text": (b"no pixels", "is no image"),
+        "cut": (cut.getvalue()[:300], "cannot be decoded"),
+    }
+    for name, (content, message) in contents.items():
+        path = tmp_path / f"{name}.png"
+        path.write_bytes(content)
+        with pytest.raises(ImageError, match=rf"{name}\.png {message}") as caught:
+            color.read(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ImageError, match=r"none\.png cannot be read: No such file"):
+        color.read(tmp_path / "none.png")
+    with pytest.raises(ImageError, match="Is a directory"):
+        color.read(tmp_path)
+    with pytest.raises(ImageError, match="whole numbers from 0 to 65535"):
+        color.read(save(tmp_path / "x.tif", np.float32([[0.5, np.nan]])))
+    with pytest.raises(ImageError, match="whole numbers from 0 to 65535"):
+        color.read(save(tmp_path / "y.tif", np.int32([[-1, 70000]])))
+    big = save(tmp_path / "big.png", GREY)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(ImageError, match=r"big\.png has too many pixels"):
+        color.read(big)
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, on damaged TIFF files and on huge sizes
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "JPEG"])
+def test_no_damage_escapes_as_another_error(kind):
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, kind)
+    failed = 0
+    for cut in range(0, len(file.getvalue()), 3):
+        damaged = bytearray(file.getvalue())
+        damaged[cut] ^= 0xFF
+        try:
+            color.decode(bytes(damaged[: len(damaged) - cut % 4]), "x")
+        except ImageError:
+            failed += 1
+    assert failed > 2
+
+
+@pytest.mark.parametrize("image", [GREY, RGB, DEEP, np.stack([DEEP] * 3, -1)])
+def test_luma(image):
+    found = color.luma(image)
+    assert found.dtype == np.float32
+    top = np.iinfo(image.dtype).max
+    weights = [Fraction(299, 1000), Fraction(587, 1000), Fraction(114, 1000)]
+    for y, x in np.ndindex(image.shape[:2]):
+        pixel = [int(v) for v in np.atleast_1d(image[y, x])]
+        exact = pixel[0] if len(pixel) == 1 else sum(map(Fraction.__mul__, weights, pixel))
+        assert found[y, x] == pytest.approx(float(Fraction(exact) / top), abs=1e-6)
+
+
+def test_chroma():
+    reference = np.asarray(Image.fromarray(RGB).convert("YCbCr"))[..., 1:].astype(float)
+    np.testing.assert_allclose(color.chroma(RGB) * 255 + 128, reference, atol=1)
+    np.testing.assert_array_equal(color.chroma(GREY), np.zeros((5, 7, 2)))
+
+
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("grey", [GREY, np.stack([GREY] * 3, -1)])
+def test_recolor_takes_the_color_source(grey, swap):
+    sources = (RGB, grey) if swap else (grey, RGB)
+    # With the luma that the colour source has, it must come back itself.
+    np.testing.assert_array_equal(color.recolor(color.luma(RGB), *sources), RGB)
+
+
+def test_recolor_of_two_grey_sources():
+    y = np.float32([[0, 0.5, 1, 1.2, -0.1]])
+    a = np.zeros((1, 5), np.uint8)
+    found = color.recolor(y, a, np.zeros((1, 5, 3), np.uint8))
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, [[0, 128, 255, 255, 0]])
+    found = color.recolor(y, a, a.astype(np.uint16))
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, [[0, 32768, 65535, 65535, 0]])
+
+
+def test_recolor_of_two_color_sources():
+    # Muted colours and a middle luma: nothing is clipped.
+    a, b = (RNG.integers(100, 150, (4, 6, 3), dtype=np.uint8) for _ in range(2))
+    y = RNG.uniform(0.4, 0.6, (4, 6)).astype(np.float32)
+    found = color.recolor(y, a, b)
+    for r, c in np.ndindex(y.shape):
+        fused = []
+        for weights in ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312)):
+            ca, cb = (float(np.dot(image[r, c], weights)) for image in (a, b))
+            strong = abs(ca) + abs(cb)
+            fused.append((ca * abs(ca) + cb * abs(cb)) / strong if strong > 1e-6 else 0)
+        blue, red = fused
+        level = 255 * y[r, c]
+        rgb = [level + 1.402 * red, level - 0.344136 * blue - 0.714136 * red, level + 1.772 * blue]
+        np.testing.assert_allclose(found[r, c], rgb, atol=0.6)
+
+
+def test_recolor_keeps_sixteen_bits_and_luma():
+    y = RNG.uniform(0.45, 0.55, (5, 7)).astype(np.float32)
+    muted = (RGB // 8 + 112).astype(np.uint8)
+    found = color.recolor(y, DEEP, muted)
+    assert found.dtype == np.uint16
+    assert found.shape == (5, 7, 3)
+    np.testing.assert_allclose(color.luma(found), y, atol=2e-5)
+
+
+@pytest.mark.parametrize("image", [GREY, RGB, DEEP])
+def test_write(tmp_path, image):
+    path = tmp_path / "new" / "x.png"
+    color.write(path, image)
+    with Image.open(path) as file:
+        assert file.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(file), image)
+    assert [p.name for p in path.parent.iterdir()] == ["x.png"]
+
+
+def test_write_rounds_deep_color(tmp_path):
+    deep = np.uint16([[[0, 128, 129], [257, 65535, 65406]]])
+    color.write(tmp_path / "x.png", deep)
+    np.testing.assert_array_equal(color.read(tmp_path / "x.png"), [[[0, 0, 1], [1, 255, 254]]])
+
+
+def test_write_fails_whole(tmp_path, monkeypatch):
+    path = tmp_path / "x.png"
+    color.write(path, GREY)
+
+    def fail(image, file, *args):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(ImageError, match=r"x\.png cannot be written: No space left"):
+        color.write(path, RGB)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
+    np.testing.assert_array_equal(color.read(path), GREY)
+    with pytest.raises(ImageError, match="cannot be written"):
+        color.write(path / "y.png", GREY)
+
+
+def test_pairs(tmp_path):
+    for name in ("a/2.png", "a/10.JPG", "a/1.tiff", "b/1.bmp", "b/2.PNG", "b/3.jpeg", "b/2.tif"):
+        save(tmp_path / name, GREY)
+    for name in ("a/Thumbs.db", "a/._1.png", "b/.hidden.png", "b/3.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "a/folder.png").mkdir()
+    found, problems = color.pairs(tmp_path)
+    assert [(p.name, p.a.name, p.b.name) for p in found] == [
+        ("1", "1.tiff", "1.bmp"),
+        ("2", "2.png", "2.PNG"),
+    ]
+    assert problems == [
+        f"{tmp_path}/b/2.tif has the name of 2.PNG; keep one of them",
+        f"{tmp_path}/a/10.JPG has no partner; add b/10.* or remove this",
+        f"{tmp_path}/b/3.jpeg has no partner; add a/3.* or remove this",
+    ]
+    with pytest.raises(ImageError, match=r"2\.tif has the name of 2\.PNG"):
+        color.images(tmp_path / "b")
+
+
+def test_no_pairs(tmp_path):
+    save(tmp_path / "a/1.png", GREY)
+    with pytest.raises(ImageError, match="b is no folder"):
+        color.pairs(tmp_path)
+    save(tmp_path / "b/2.png", GREY)
+    with pytest.raises(ImageError, match="holds no pair"):
+        color.pairs(tmp_path)
+
+
+def test_same_size():
+    color.same_size(GREY, RGB, "x")
+    with pytest.raises(ImageError, match="x: the sources are 7x5 and 7x4 pixels"):
+        color.same_size(GREY, RGB[:4], "x")

@@ -1,0 +1,192 @@
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep.build import build
+from smc_jax import data
+from smc_jax.config import ConfigError, Data
+from smc_jax.types import Batch
+
+SIZE = 20, 30
+
+
+def place(number):
+    """A 16-bit image in which each value tells the image and the place: no two are equal."""
+    return (number * SIZE[0] * SIZE[1] + np.arange(SIZE[0] * SIZE[1]).reshape(SIZE)).astype(
+        np.uint16
+    )
+
+
+def make(folder, images, name="x"):
+    """A data set whose second sources are the negatives of the first."""
+    for number, image in enumerate(images):
+        for side, content in (("a", image), ("b", np.iinfo(image.dtype).max - image)):
+            path = folder / f"{name}_in/train" / side / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(path)
+    build(folder / f"{name}_in", "ivif", name, folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("data"), [place(n) for n in range(6)])
+
+
+@pytest.fixture(autouse=True)
+def accept_smooth_crops(monkeypatch):
+    monkeypatch.setattr(data, "FLAT", 0.0)
+
+
+def take(iterator, count):
+    return [next(iterator) for _ in range(count)]
+
+
+def values(crop):
+    """The 16-bit values of a crop "h w 1"."""
+    return np.rint(crop[..., 0] * 65535).astype(int)
+
+
+def images_of(batches):
+    return [int(v) // (SIZE[0] * SIZE[1]) for batch in batches for v in values(batch.a)[:, 0, 0]]
+
+
+def same(left, right):
+    return np.array_equal(np.stack(left), np.stack(right))
+
+
+def test_batches(placed):
+    batch = next(data.batches(Data("x", placed, crop=16, batch=4), 0))
+    assert isinstance(batch, Batch)
+    for image in batch:
+        assert image.shape == (4, 16, 16, 1)
+        assert image.dtype == np.float32
+        assert image.min() >= 0
+        assert image.max() <= 1
+
+
+def test_seed_decides(placed):
+    config = Data("x", placed, crop=16, batch=2)
+    first = take(data.batches(config, 3), 9)
+    again = take(data.batches(Data("x", placed, crop=16, batch=2, threads=1), 3), 9)
+    assert same(first, again)
+    assert not same(first, take(data.batches(config, 4), 9))
+
+
+def test_resume(placed):
+    config = Data("x", placed, crop=16, batch=2)
+    iterator = data.batches(config, 0)
+    take(iterator, 5)
+    state = iterator.get_state()
+    expected = take(iterator, 6)
+    other = data.batches(config, 0)
+    take(other, 2)
+    other.set_state(state)
+    assert same(take(other, 6), expected)
+
+
+def test_epochs_show_every_image_in_another_order(placed):
+    found = images_of(take(data.batches(Data("x", placed, crop=16, batch=2), 0), 30))
+    epochs = [tuple(found[i : i + 6]) for i in range(0, 60, 6)]
+    assert all(sorted(epoch) == list(range(6)) for epoch in epochs)
+    assert len(set(epochs)) > 5
+
+
+def test_sources_are_augmented_alike(placed):
+    for batch in take(data.batches(Data("x", placed, crop=16, batch=2), 0), 20):
+        np.testing.assert_allclose(batch.a + batch.b, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_crops_are_windows_in_any_place_and_turn(placed, augment):
+    config = Data("x", placed, crop=16, batch=4, augment=augment)
+    corners, turns = set(), set()
+    for batch in take(data.batches(config, 0), 100):
+        for crop in values(batch.a):
+            crop = crop % (SIZE[0] * SIZE[1])
+            top, left = divmod(int(crop.min()), SIZE[1])
+            window = place(0)[top : top + 16, left : left + 16]
+            views = {
+                (turn, flip): np.rot90(np.fliplr(window) if flip else window, turn)
+                for turn in range(4)
+                for flip in (False, True)
+            }
+            (view,) = (key for key, image in views.items() if np.array_equal(image, crop))
+            corners.add((top, left))
+            turns.add(view)
+    assert len(turns) == (8 if augment else 1)
+    # Every place that a crop of this size has.
+    assert corners == {(t, c) for t in range(5) for c in range(15)}
+
+
+def test_flat_crops_are_drawn_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "FLAT", 0.01)
+    image = np.full((16, 256), 40, np.uint8)
+    image[:, :32] = np.random.default_rng(0).integers(0, 256, (16, 32))
+    config = Data("x", make(tmp_path, [image]), crop=16)
+    flat = sum(batch.a.std() < 0.01 for batch in take(data.batches(config, 0), 200))
+    # 48 of 241 places see texture: 80 % of single draws are flat, and 0.8^8 of eight in a row.
+    assert 200 * 0.8**data.DRAWS * 0.3 < flat < 200 * 0.8**data.DRAWS * 2
+
+
+def test_one_textured_source_is_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "FLAT", 0.01)
+    image = np.zeros((16, 17), np.uint8)
+    target = make(tmp_path, [image], "flat")
+    noise = np.random.default_rng(0).integers(0, 256, image.shape, dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "flat_in/train/b/0.png")
+    build(tmp_path / "flat_in", "ivif", "half", tmp_path)
+    draws = []
+    crop = data._crop
+    monkeypatch.setattr(data, "_crop", lambda *args: draws.append(1) or crop(*args))
+    for name, expected in (("flat", data.DRAWS), ("half", 1)):
+        draws.clear()
+        data.Augment(16, False).random_map(
+            data.open_source(target, name, "train")[0], np.random.default_rng(0)
+        )
+        assert len(draws) == expected
+
+
+def test_processes_share_the_images(placed, monkeypatch):
+    config = Data("x", placed, crop=16, batch=4)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    seen = []
+    for process in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        batches = take(data.batches(config, 0), 6)
+        assert batches[0].a.shape[0] == 2
+        seen.append(set(images_of(batches)))
+    assert seen[0].isdisjoint(seen[1])
+    assert seen[0] | seen[1] == set(range(6))
+
+
+def test_uneven_shares_are_refused(placed, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 7)
+    with pytest.raises(ConfigError, match="batch is 4; 7 processes must divide it"):
+        data.batches(Data("x", placed, crop=16, batch=4), 0)
+    with pytest.raises(ConfigError, match="x has 6 pairs in train, for 7 processes"):
+        data.batches(Data("x", placed, crop=16, batch=7), 0)
+
+
+def test_crop_larger_than_an_image(placed):
+    with pytest.raises(ConfigError, match=r"crop is 21, but 0 of x is 30x20; take a smaller crop"):
+        data.batches(Data("x", placed, crop=21), 0)
+
+
+def test_missing_data_set(placed, tmp_path):
+    with pytest.raises(ConfigError, match=f"no data set in {tmp_path}/y; build it: python -m data"):
+        data.batches(Data("y", str(tmp_path)), 0)
+    with pytest.raises(ConfigError, match="x has no split 'test', but train"):
+        data.open_source(placed, "x", "test")
+
+
+def test_damaged_data_set(tmp_path):
+    make(tmp_path, [place(0)])
+    (file,) = tmp_path.glob("x/*/*.array_record*")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ConfigError, match="x is damaged; build it again"):
+        data.batches(Data("x", str(tmp_path), crop=16), 0)
+    file.unlink()
+    with pytest.raises(ConfigError, match="x is damaged; build it again"):
+        data.batches(Data("x", str(tmp_path), crop=16), 0)
