@@ -49,7 +49,7 @@ def restore(checkpoints: ocp.CheckpointManager, empty: TrainState, data, cfg: Co
     Raises:
       ConfigError: the checkpoint's network is not that of `cfg`.
     """
-    step = checkpoints.latest_step()
+    step = _latest(checkpoints)
     _check_fit(_config(checkpoints, step), cfg, checkpoints.directory)
     restored = checkpoints.restore(
         step,
@@ -57,7 +57,7 @@ def restore(checkpoints: ocp.CheckpointManager, empty: TrainState, data, cfg: Co
             state=ocp.args.StandardRestore(empty), data=grain.checkpoint.CheckpointRestore(data)
         ),
     )
-    return restored.state
+    return restored["state"]
 
 
 def load(workdir: str | Path) -> tuple[Config, PyTree]:
@@ -71,20 +71,25 @@ def load(workdir: str | Path) -> tuple[Config, PyTree]:
             f"{workdir} holds no checkpoint; train first: python train.py --workdir=…"
         )
     with manager(workdir) as checkpoints:
-        step = checkpoints.latest_step()
-        if step is None:
-            raise ConfigError(f"{workdir} holds no checkpoint yet")
+        step = _latest(checkpoints)
         cfg = _config(checkpoints, step)
         empty = train_state.abstract(cfg, model.build(cfg.model), sharding.make_mesh())
         restored = checkpoints.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(empty))
         )
-    return cfg, jax.device_put(restored.state.params, jax.local_devices()[0])
+    return cfg, jax.device_put(restored["state"].params, jax.local_devices()[0])
+
+
+def _latest(checkpoints: ocp.CheckpointManager) -> int:
+    step = checkpoints.latest_step()
+    if step is None:
+        raise ConfigError(f"{checkpoints.directory} holds no checkpoint yet")
+    return step
 
 
 def _config(checkpoints: ocp.CheckpointManager, step: int) -> Config:
     restored = checkpoints.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
-    return Config.from_json(json.dumps(restored.config))
+    return Config.from_json(json.dumps(restored["config"]))
 
 
 def _check_fit(saved: Config, cfg: Config, folder) -> None:

@@ -56,19 +56,21 @@ class SSMParams(nn.Module):
     @nn.compact
     def __call__(self) -> SSM:
         g, d, n, r = self.groups, self.width, self.state, self.rank
-        zeros = nn.initializers.zeros
+        k = r + 2 * n
+        x_bias = self.param("x_bias", uniform(d), (*g, k)) if self.bias else jnp.zeros((*g, k))
         return SSM(
-            A_log=self.param(
-                "A_log", lambda _, s: jnp.tile(jnp.log(jnp.arange(1.0, n + 1)), s), (*g, d, 1)
-            ),
+            A_log=self.param("A_log", _log_counting, (*g, d, n)),
             D=self.param("D", nn.initializers.ones, (*g, d)),
-            x_proj=self.param("x_proj", uniform(d), (*g, d, r + 2 * n)),
-            x_bias=self.param("x_bias", uniform(d), (*g, r + 2 * n))
-            if self.bias
-            else zeros(None, (*g, r + 2 * n)),
+            x_proj=self.param("x_proj", uniform(d), (*g, d, k)),
+            x_bias=x_bias,
             dt_proj=self.param("dt_proj", uniform(r), (*g, r, d)),
             dt_bias=self.param("dt_bias", _step_bias, (*g, d)),
         )
+
+
+def _log_counting(_, shape):
+    """The n decay rates of a channel are -1, -2, ..., -n."""
+    return jnp.broadcast_to(jnp.log(jnp.arange(1.0, shape[-1] + 1)), shape)
 
 
 def _step_bias(key, shape):
@@ -87,7 +89,10 @@ def scan_tokens(
       x: the sequences.
       method: see `selective_scan`.
     """
-    return sum(_scan(ssm, x, reverse=bool(i), method=method) for i, ssm in enumerate(directions))
+    y = _scan(directions[0], x, reverse=False, method=method)
+    for ssm in directions[1:]:
+        y += _scan(ssm, x, reverse=True, method=method)
+    return y
 
 
 def scan_channels(
@@ -109,10 +114,10 @@ def scan_channels(
     # B and C of some pixels are cheaper to make again for the gradient than to keep for all.
     @jax.checkpoint
     def block(x):
-        return sum(
-            _scan_scalars(ssm, x, reverse=bool(i), method=method)
-            for i, ssm in enumerate(directions)
-        )
+        y = _scan_scalars(directions[0], x, reverse=False, method=method)
+        for ssm in directions[1:]:
+            y += _scan_scalars(ssm, x, reverse=True, method=method)
+        return y
 
     y = lax.map(block, rearrange(x, "g (m p) l -> m l p g", p=size))
     return rearrange(y, "m l p g -> g (m p) l")[:, :pixels]
@@ -162,7 +167,5 @@ def _scan(ssm: SSM, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
 
 def _merge(ssm: SSM, groups: int) -> SSM:
     """All leading axes as one of length `groups`."""
-    ranks = SSM(A_log=2, D=1, x_proj=2, x_bias=1, dt_proj=2, dt_bias=1)
-    return SSM(
-        *(v.reshape(groups, *v.shape[v.ndim - rank :]) for v, rank in zip(ssm, ranks, strict=True))
-    )
+    lead = ssm.D.ndim - 1
+    return jax.tree.map(lambda v: v.reshape(groups, *v.shape[lead:]), ssm)

@@ -46,7 +46,7 @@ def train(cfg: Config, workdir: str | Path) -> None:
         step = train_step.jit_step(cfg, network, mesh)
         writer = Writer(workdir, start)
         progress = Progress(start, cfg.train.steps, cfg.data.batch)
-        measured = None
+        measured: tuple[int, train_step.Metrics] | None = None
         for now in range(start + 1, cfg.train.steps + 1):
             batch = sharding.put(next(batches), mesh)
             state, metrics, fused = step(state, batch)
@@ -60,7 +60,8 @@ def train(cfg: Config, workdir: str | Path) -> None:
                 writer.panel(now, *_first(batch), np.asarray(fused)[0])
             if now % cfg.train.save_every == 0 or now == cfg.train.steps:
                 checkpoint.save(checkpoints, state, batches, cfg)
-        _log(writer, progress, *measured)
+        if measured is not None:
+            _log(writer, progress, *measured)
         progress.close()
         writer.close()
         checkpoints.wait_until_finished()

@@ -1,12 +1,14 @@
 """The network: its size, its parts, and what must hold whatever its parameters are."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smc_jax import config, mafe, model, scan_orders
+from smc_jax import config, mafe, model, moe, scan_orders
 from smc_jax.config import override
 
 SMALL = {"model.width": 8, "model.state": 4, "model.channel_state": 2}
@@ -56,11 +58,11 @@ def test_any_size(small, size):
 
 def test_chosen_experts_give_what_all_experts_give(small):
     network, params = small
-    # The gate starts at zero; with random weights images choose different experts.
+    # The gate starts at zero, where all experts would tie.
     gate = params["mccm"]["Gate_0"]["gate"]["kernel"]
     params = jax.tree.map(lambda v: v, params)
     params["mccm"]["Gate_0"]["gate"]["kernel"] = jax.random.normal(jax.random.key(5), gate.shape)
-    a, b = images(batch=3)
+    a, b = images(batch=2)
     everyone, aux = jax.jit(lambda p: network.apply({"params": p}, a, b, train=True))(params)
     chosen, inference = jax.jit(lambda p: network.apply({"params": p}, a, b))(params)
     np.testing.assert_allclose(chosen, everyone, atol=1e-6)
@@ -68,9 +70,21 @@ def test_chosen_experts_give_what_all_experts_give(small):
     assert aux.experts.shape[0] == 4
     np.testing.assert_allclose(aux.weights.sum(-1), 1, rtol=1e-6)
     np.testing.assert_array_equal((np.asarray(aux.weights) > 0).sum(-1), 2)
-    assert len({tuple(w > 0) for w in np.asarray(aux.weights)}) > 1
     combined = jnp.einsum("e b h w c, b e -> b h w c", aux.experts, aux.weights)
     np.testing.assert_allclose(aux.features_fused, combined, atol=1e-6)
+
+
+def test_each_image_has_its_own_experts():
+    def run(weights, a, b):
+        return weights[:, None, None, None, None] * a + b
+
+    a, b = jnp.ones((3, 2, 2, 1)), jnp.zeros((3, 2, 2, 1))
+    kept = jnp.array([[0.3, 0.7, 0, 0], [0, 0.5, 0, 0.5], [0, 0, 0.9, 0.1]])
+    routing = moe.Routing(kept, jnp.array([[1, 0], [1, 3], [2, 3]]), kept)
+    weights = jnp.array([1.0, 10.0, 100.0, 1000.0])
+    fused = moe.chosen_experts(run, weights, a, b, routing)
+    np.testing.assert_allclose(fused[:, 0, 0, 0], [7.3, 505.0, 190.0], rtol=1e-6)
+    np.testing.assert_allclose(moe.all_experts(run, weights, a, b, routing)[0], fused, rtol=1e-6)
 
 
 def test_noise_only_in_training(small):
@@ -87,36 +101,30 @@ def test_noise_only_in_training(small):
     np.testing.assert_allclose(run(jax.random.key(1)).importance, 0.25)
 
 
-def test_every_parameter_learns(small):
+@pytest.fixture(scope="module")
+def gradient(small):
+    """The gradient of something that all parts of the network take part in."""
     network, params = small
-    a, b = images(20, 20)
 
-    def loss(params):
+    def loss(params, a, b):
         rngs = {"gate": jax.random.key(3)}
         fused, aux = network.apply({"params": params}, a, b, train=True, rngs=rngs)
         return (fused**2).mean() + (aux.experts**2).mean()
 
-    gradient = jax.jit(jax.grad(loss))(params)
-    chex.assert_tree_all_finite(gradient)
-    still = [
-        jax.tree_util.keystr(path)
-        for path, v in jax.tree_util.tree_leaves_with_path(gradient)
-        if not np.abs(v).max() > 0
-    ]
+    return functools.partial(jax.jit(jax.grad(loss)), params)
+
+
+def test_every_parameter_learns(gradient):
+    leaves = jax.tree_util.tree_leaves_with_path(gradient(*images()))
+    still = [jax.tree_util.keystr(path) for path, v in leaves if not np.abs(v).max() > 0]
     assert still == []
 
 
 @pytest.mark.parametrize("kind", ["constant", "black", "ramp"])
-def test_gradients_are_finite_on_flat_images(small, kind):
-    network, params = small
+def test_gradients_are_finite_on_flat_images(gradient, kind):
     ramp = jnp.linspace(0, 1, 16)[None, :, None, None] * jnp.ones((1, 16, 16, 1))
-    image = {"constant": jnp.full_like(ramp, 0.5), "black": jnp.zeros_like(ramp), "ramp": ramp}[
-        kind
-    ]
-    gradient = jax.jit(
-        jax.grad(lambda p: network.apply({"params": p}, image, image, train=True)[0].mean())
-    )(params)
-    chex.assert_tree_all_finite(gradient)
+    kinds = {"constant": jnp.full_like(ramp, 0.5), "black": jnp.zeros_like(ramp), "ramp": ramp}
+    chex.assert_tree_all_finite(gradient(kinds[kind], kinds[kind]))
 
 
 @pytest.mark.parametrize("branch", ["local", "sc_scan", "fr_scan"])

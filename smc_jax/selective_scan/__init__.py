@@ -65,9 +65,15 @@ def selective_scan(
             f"C {C.shape} too, and their {groups} groups must divide the {x.shape[2]} channels"
         )
     state = jnp.promote_types(x.dtype, jnp.float32)
-    grouped = [rearrange(v.astype(state), "b l (g d) -> b l g d", g=groups) for v in (x, dt)]
-    A = rearrange(A.astype(state), "(g d) n -> g d n", g=groups)
-    y = METHODS[method](*grouped, A, B.astype(state), C.astype(state), reverse=reverse, chunk=chunk)
+    y = METHODS[method](
+        rearrange(x.astype(state), "b l (g d) -> b l g d", g=groups),
+        rearrange(dt.astype(state), "b l (g d) -> b l g d", g=groups),
+        rearrange(A.astype(state), "(g d) n -> g d n", g=groups),
+        B.astype(state),
+        C.astype(state),
+        reverse=reverse,
+        chunk=chunk,
+    )
     y = rearrange(y, "b l g d -> b l (g d)")
     if D is not None:
         y = y + D.astype(state) * x.astype(state)

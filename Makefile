@@ -1,0 +1,50 @@
+# make demo, make test, make lint, make bench. The first call sets up .venv; it needs Python >= 3.11.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+.PHONY: setup demo test lint format bench clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("error: this is Python %d.%d; make needs 3.11 or newer: make PYTHON=python3.11 ..." % v[:2])'
+	@echo "setting up $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) $(DEMO)/data
+	$(PY) train.py --config=configs/sample.py --config.data.dir=$(DEMO)/data --workdir=$(DEMO)/run
+	$(PY) evaluate.py --checkpoint=$(DEMO)/run --dataset=sample_mfif --data_dir=$(DEMO)/data --out=$(DEMO)/results
+	@echo
+	@echo "Look at $(DEMO)/results/contact_sheet.png, and at $(DEMO)/results/fused/. Next:"
+	@echo "  $(PY) train.py --config=configs/sample.py --config.data.dir=$(DEMO)/data --config.train.steps=2000 --workdir=$(DEMO)/longer"
+	@echo "  $(PY) -m data_prep.build --pairs=FOLDER --task=ivif --name=msrs --out=data"
+	@echo "  $(PY) train.py --config=configs/msrs.py:practical --workdir=runs/msrs"
+	@echo "  $(PY) evaluate.py --checkpoint=runs/msrs --pairs=FOLDER/test --out=results"
+
+$(DEMO)/data: | $(INSTALLED)
+	$(PY) -m data_prep.sample --out=$(DEMO)/pairs --data=$(DEMO)/data --overwrite
+
+test: $(INSTALLED)
+	$(PY) -m pytest
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyrefly check --python-interpreter-path $(PY)
+
+format: $(INSTALLED)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(INSTALLED)
+	$(PY) -m benchmarks.scan
+	$(PY) -m benchmarks.model
+
+clean:
+	rm -rf $(VENV) $(DEMO)

@@ -1,0 +1,35 @@
+"""Timing that a busy machine spoils least: candidates take turns, and medians count."""
+
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+
+import jax
+
+
+def interleaved(
+    candidates: Mapping[str, Callable[[], object]], rounds: int = 5
+) -> dict[str, float]:
+    """Median seconds of each candidate over `rounds` turns, after one that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for turn in range(rounds + 1):
+        for name, run in candidates.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def compiled(function, *arguments):
+    """The compiled function, seconds that compiling took, and its temporary memory in bytes."""
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*arguments).compile()
+    seconds = time.perf_counter() - start
+    return program, seconds, program.memory_analysis().temp_size_in_bytes
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Rows as a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,20 @@
+"""The embedded multi-focus sample of `data_prep.sample`: small enough for `make demo`."""
+
+from configs import base
+from smc_jax.config import Config, override
+
+
+def get_config(setting: str = "practical") -> Config:
+    return override(
+        base.get_config(setting),
+        {
+            "task": "mfif",
+            "data.name": "sample_mfif",
+            "data.dir": "demo/data",
+            "data.crop": 64,
+            "loss.intensity_rule": "mean",
+            "train.steps": 200,
+            "train.save_every": 50,
+            "train.image_every": 50,
+        },
+    )

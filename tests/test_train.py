@@ -1,0 +1,217 @@
+"""Training on a tiny data set: what a step does, and that a run can be resumed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from data_prep import build
+from smc_jax import checkpoint, color, fuse, model, sharding, train, train_state, train_step
+from smc_jax.config import Config, ConfigError, override
+from smc_jax.types import Batch
+
+ROOT = Path(__file__).parent.parent
+TINY = {
+    "model.width": 8,
+    "model.state": 4,
+    "model.channel_state": 2,
+    "data.name": "tiny",
+    "data.crop": 32,
+    "train.steps": 6,
+    "train.log_every": 1,
+    "train.image_every": 3,
+    "train.save_every": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def cfg(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    r = np.random.default_rng(0)
+    for index in range(5):
+        for side in ("a", "b"):
+            small = r.integers(0, 255, (10, 12)).astype(np.uint8)
+            color.write(
+                folder / "pairs/train" / side / f"{index}.png",
+                np.kron(small, np.ones((4, 4), np.uint8)),
+            )
+    build.build(folder / "pairs", "ivif", "tiny", folder / "data")
+    return override(Config(), TINY | {"data.dir": str(folder / "data")})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture(scope="module")
+def unbroken(cfg, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("unbroken")
+    train.train(cfg, workdir)
+    return workdir
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+class KilledError(Exception):
+    pass
+
+
+def killed_after(steps, jit_step):
+    """Makes a run break off when it asks for one more step."""
+
+    def broken(*arguments):
+        step, done = jit_step(*arguments), []
+
+        def counting(state, batch):
+            if len(done) == steps:
+                raise KilledError
+            done.append(batch)
+            return step(state, batch)
+
+        return counting
+
+    return broken
+
+
+def test_run_leaves_metrics_images_and_checkpoints(cfg, unbroken):
+    log = lines(unbroken)
+    assert [line["step"] for line in log] == [1, 2, 3, 4, 5, 6]
+    named = {"loss", "fcl", "pcl", "wb", "div", "cons", "ssim", "intensity", "lr", "grad_norm"}
+    assert named <= log[0].keys()
+    assert all(np.isfinite(list(line.values())).all() for line in log)
+    assert [line["lambda"] for line in log] == pytest.approx(np.cos(np.arange(6) / 6 * np.pi / 2))
+    total = sum(
+        getattr(cfg.loss, k) * log[0][k] for k in ("fcl", "pcl", "wb", "div", "ssim", "intensity")
+    )
+    assert log[0]["loss"] == pytest.approx(total, rel=1e-5)
+    panels = sorted(p.name for p in (unbroken / "images").iterdir())
+    assert panels == ["0000003.png", "0000006.png"]
+    assert color.read(unbroken / "images" / panels[0]).shape == (32, 96)
+    assert {"3", "6"} <= {p.name for p in (unbroken / "checkpoints").iterdir()}
+
+
+def test_resumed_run_equals_the_unbroken_one(cfg, unbroken, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(train_step, "jit_step", killed_after(5, train_step.jit_step))
+        with pytest.raises(KilledError):
+            train.train(cfg, tmp_path)
+    assert max(line["step"] for line in lines(tmp_path)) > 3  # more than the checkpoint knows
+    train.train(cfg, tmp_path)
+    assert lines(tmp_path) == lines(unbroken)
+    states = [params(workdir) for workdir in (tmp_path, unbroken)]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def params(workdir):
+    return checkpoint.load(workdir)[1]
+
+
+def test_trained_run_is_left_alone(cfg, unbroken, capsys):
+    before = (unbroken / "metrics.jsonl").read_bytes()
+    train.train(cfg, unbroken)
+    assert "is trained: step 6 of 6" in capsys.readouterr().out
+    assert (unbroken / "metrics.jsonl").read_bytes() == before
+
+
+def test_checkpoint_fuses_images(cfg, unbroken):
+    saved, weights = checkpoint.load(unbroken)
+    assert saved == cfg
+    a, b = np.random.default_rng(0).integers(0, 255, (2, 33, 47), dtype=np.uint8)
+    fuser = fuse.Fuser(saved.model, weights)
+    fused = fuser(a, b)
+    assert (fused.shape, fused.dtype) == ((33, 47), np.uint8)
+    assert fuser(a.astype(np.uint16) * 257, b).dtype == np.uint16
+    rgb = np.stack([b, b // 2, b], -1)
+    assert fuser(a, rgb).shape == (33, 47, 3)
+    with pytest.raises(color.ImageError, match="47x33 and 47x20"):
+        fuser(a, b[:20])
+    with pytest.raises(color.ImageError, match="too small"):
+        fuser(a[:9], b[:9])
+
+
+def test_checkpoint_of_another_network_is_refused(cfg, unbroken):
+    other = override(cfg, {"model.experts": 3, "train.steps": 9})
+    with pytest.raises(ConfigError, match=r"does not fit.*model\.experts is 4 there, 3 here"):
+        train.train(other, unbroken)
+
+
+def test_workdir_without_checkpoint_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="holds no checkpoint"):
+        checkpoint.load(tmp_path)
+
+
+def test_crop_larger_than_an_image_is_refused(cfg, tmp_path):
+    with pytest.raises(ConfigError, match=r"crop is 64, but 0 of tiny is 48x40"):
+        train.train(override(cfg, {"data.crop": 64}), tmp_path)
+
+
+def fixed_batch(size=2):
+    y, x = np.mgrid[:32, :32] / 31
+    a = np.stack([(np.sin(7 * x + i) * np.cos(5 * y) + 1) / 2 for i in range(size)])
+    b = np.stack([(x + y * (i + 1)) / (i + 2) for i in range(size)])
+    return Batch(*(v[..., None].astype(np.float32) for v in (a, b)))
+
+
+def test_one_step_is_what_it_was(cfg):
+    """If a change of the mathematics is meant, put in the new numbers and say so in CHANGELOG."""
+    mesh = sharding.make_mesh()
+    network = model.build(cfg.model)
+    state = train_state.create(cfg, network, mesh)
+    step = train_step.jit_step(cfg, network, mesh)
+    _, metrics, fused = step(state, sharding.put(fixed_batch(1), mesh))
+    got = {name: float(metrics[name]) for name in GOLDEN}
+    assert got == pytest.approx(GOLDEN, rel=1e-3)
+    assert float(fused.mean()) == pytest.approx(GOLDEN_MEAN, rel=1e-3)
+
+
+GOLDEN = {}
+GOLDEN_MEAN = 0.5
+
+TWO_DEVICES = """
+import json, sys
+import jax
+from jax.sharding import AxisType
+sys.path.insert(0, "tests")
+from test_train import TINY, fixed_batch
+from smc_jax import model, sharding, train_state, train_step
+from smc_jax.config import Config, override
+
+cfg = override(Config(), TINY)
+network = model.build(cfg.model)
+one = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+both = sharding.make_mesh()
+assert both.size == 2
+for mesh in (one, both):
+    state = train_state.create(cfg, network, mesh)
+    step = train_step.jit_step(cfg, network, mesh)
+    for _ in range(2):
+        state, metrics, fused = step(state, sharding.put(fixed_batch(2), mesh))
+    assert len(fused.sharding.device_set) == mesh.size
+    print(json.dumps({k: float(v) for k, v in metrics.items()}))
+"""
+
+
+def test_two_devices_do_what_one_does():
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2"
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    one, both = map(json.loads, done.stdout.splitlines())
+    assert one == pytest.approx(both, rel=1e-3, abs=1e-5)
