@@ -7,7 +7,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from smc_jax import command, compilation
-from smc_jax.config import ConfigError
+from smc_jax.errors import ConfigError
 from smc_jax.train import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/, e.g. msrs.py.")

@@ -5,7 +5,8 @@ python train.py --config=configs/ablations.py:no_mafe,practical …
 """
 
 from configs import msrs
-from smc_jax.config import Config, ConfigError, override
+from smc_jax.config import Config, override
+from smc_jax.errors import ConfigError
 
 ROWS = {
     "no_mafe": {"model.mafe": False},

@@ -3,7 +3,8 @@
 python train.py --config=configs/base.py:practical …
 """
 
-from smc_jax.config import Config, ConfigError, override
+from smc_jax.config import Config, override
+from smc_jax.errors import ConfigError
 
 SETTINGS = {
     "paper": {},

@@ -14,18 +14,18 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import app, flags, logging
+from absl import flags
 from tqdm import tqdm
 
 from data_prep import folder
 from data_prep.folder import BuildError
-from smc_jax import color
+from smc_jax import color, command
 from smc_jax.config import TASKS
 
 VERSION = "1.0.0"
@@ -184,29 +184,13 @@ def _builder(dataset: str, task: str, splits: dict[str, list[Files]]) -> type:
     return AlignedPairs
 
 
-def main(argv: Sequence[str]) -> int:
-    # TFDS logs each of its steps.
-    logging.set_verbosity(logging.WARNING)
+def main() -> None:
     values = flags.FLAGS
-    try:
-        if len(argv) > 1:
-            raise BuildError(f"unknown argument {argv[1]}; see --help")
-        for flag in ("pairs", "task", "name"):
-            if not values[flag].value:
-                raise BuildError(f"give --{flag}; see --help")
-        target = build(
-            Path(values.pairs),
-            values.task,
-            values.name,
-            Path(values.out),
-            overwrite=values.overwrite,
-        )
-    except (BuildError, OSError) as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return 2
-    print(summary(target))
-    return 0
+    for flag in ("pairs", "task", "name"):
+        if not values[flag].value:
+            raise BuildError(f"give --{flag}; see --help")
+    pairs, out = Path(values.pairs), Path(values.out)
+    print(summary(build(pairs, values.task, values.name, out, overwrite=values.overwrite)))
 
 
 if __name__ == "__main__":
@@ -215,4 +199,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("name", "", "Name of the data set.")
     flags.DEFINE_string("out", "data", "Folder of data sets; this one becomes OUT/NAME.")
     flags.DEFINE_bool("overwrite", False, "Replace a data set of this name.")
-    app.run(main)
+    command.run(main)

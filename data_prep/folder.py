@@ -5,8 +5,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from smc_jax.errors import InputError
 
-class BuildError(ValueError):
+
+class BuildError(InputError):
     """What cannot be built; the message holds a line for each reason."""
 
 

@@ -9,19 +9,19 @@ splits. The same versions make the same files.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 from scipy import ndimage
 from tqdm import tqdm
 
 from data_prep import build, defocus, exposure, folder
 from data_prep.folder import BuildError
-from smc_jax import color
+from smc_jax import color, command
 
 
 class Scene(NamedTuple):
@@ -181,30 +181,20 @@ def _shipped():
     return resources.files("skimage") / "data"
 
 
-def main(argv: Sequence[str]) -> int:
-    # TFDS logs each of its steps.
-    logging.set_verbosity(logging.WARNING)
+def main() -> None:
     values = flags.FLAGS
-    try:
-        if len(argv) > 1:
-            raise BuildError(f"unknown argument {argv[1]}; see --help")
-        if not values.out:
-            raise BuildError("give --out; see --help")
-        data = Path(values.data) if values.data else None
-        sets = write(Path(values.out), data, overwrite=values.overwrite)
-    except (BuildError, color.ImageError, OSError) as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return 2
+    if not values.out:
+        raise BuildError("give --out; see --help")
+    data = Path(values.data) if values.data else None
+    sets = write(Path(values.out), data, overwrite=values.overwrite)
     for task in KINDS:
         print(f"pairs: {Path(values.out) / task}")
     for target in sets:
         print(f"data set: {build.summary(target)}")
-    return 0
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("out", "", "Folder for the pairs.")
     flags.DEFINE_string("data", "", "Folder of data sets; builds them from the pairs there.")
     flags.DEFINE_bool("overwrite", False, "Replace pairs and data sets of an earlier run.")
-    app.run(main)
+    command.run(main)

@@ -12,7 +12,8 @@ from etils import epath
 from jaxtyping import PyTree
 
 from smc_jax import model, sharding, train_state
-from smc_jax.config import Config, ConfigError
+from smc_jax.config import Config
+from smc_jax.errors import ConfigError
 from smc_jax.train_state import TrainState
 
 FOLDER = "checkpoints"

@@ -15,15 +15,13 @@ from jaxtyping import Float, Shaped
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
+from smc_jax.errors import ImageError
+
 Stored = Shaped[np.ndarray, "h w"] | Shaped[np.ndarray, "h w 3"]
 Luma = Float[np.ndarray, "h w"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-
-
-class ImageError(ValueError):
-    """An image or a folder of images that cannot be used; the message names it."""
 
 
 class Pair(NamedTuple):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from smc_jax.color import ImageError
-from smc_jax.config import Config, ConfigError, check_field
+from smc_jax.config import Config, check_field
+from smc_jax.errors import ConfigError, InputError
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -20,7 +20,7 @@ def run(main: Callable[[], int | None]) -> None:
         logging.set_verbosity(logging.WARNING)
         try:
             return main()
-        except (ConfigError, ImageError) as error:
+        except (InputError, OSError) as error:
             return fail(error)
 
     app.run(guarded, flags_parser=_parse)

@@ -10,11 +10,9 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from smc_jax.errors import ConfigError
+
 TASKS = ("ivif", "mdif", "mfif", "meif")
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run; the message says which field and what it may be."""
 
 
 @dataclasses.dataclass

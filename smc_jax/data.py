@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from smc_jax import color, config
-from smc_jax.config import ConfigError
+from smc_jax.errors import ConfigError
 from smc_jax.types import Batch
 
 FLAT = 0.01

@@ -14,9 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from smc_jax import color, metrics, report
-from smc_jax.color import ImageError
-from smc_jax.config import ConfigError
 from smc_jax.data import Example, decode, open_source
+from smc_jax.errors import ConfigError, ImageError
 from smc_jax.metrics import vif
 
 Source = Callable[[], Example]

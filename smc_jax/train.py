@@ -9,7 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 from smc_jax import checkpoint, data, model, sharding, train_state, train_step
-from smc_jax.config import Config, ConfigError
+from smc_jax.config import Config
+from smc_jax.errors import ConfigError
 from smc_jax.types import Batch
 from smc_jax.writers import Writer
 
@@ -106,9 +107,9 @@ class Progress:
 
 
 def _log(writer: Writer, progress: Progress, step: int, metrics: train_step.Metrics) -> None:
-    values = jax.device_get(metrics)
+    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
     writer.scalars(step, values)
-    progress.show(step, float(values["loss"]))
+    progress.show(step, values["loss"])
 
 
 def _first(batch: Batch) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import PyTree
 
 from smc_jax import config, optim, sharding
 from smc_jax.model import SMCMamba
@@ -13,13 +13,18 @@ from smc_jax.model import SMCMamba
 
 @flax.struct.dataclass
 class TrainState:
-    """What a checkpoint holds; randomness and schedules follow from `step` alone."""
+    """What a checkpoint holds; randomness and schedules follow from `step` alone.
 
-    step: Int[Array, ""]
+    Tree transformations put shapes, shardings or nothing where these arrays are, so that the fields
+    have no array types.
+    """
+
+    step: PyTree
+    """int32, "": steps that were done."""
     params: PyTree
     opt_state: optax.OptState
-    importance: Float[Array, "e"]
-    """Running mean of the experts' importance, for `loss.balance="running"`."""
+    importance: PyTree
+    """float32, "e": running mean of the experts' importance, for `loss.balance="running"`."""
 
 
 def abstract(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> TrainState:

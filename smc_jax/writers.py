@@ -29,8 +29,7 @@ class Writer:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One line: the step, and each value by name."""
-        line = {"step": step} | {name: float(value) for name, value in values.items()}
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
 
     def panel(self, step: int, *images: Float[np.ndarray, "h w 1"]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from smc_jax import color
-from smc_jax.color import ImageError
+from smc_jax.errors import ImageError
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)

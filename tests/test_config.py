@@ -13,7 +13,8 @@ import pytest
 
 from configs import ablations, msrs
 from smc_jax import losses, model
-from smc_jax.config import Config, ConfigError, override
+from smc_jax.config import Config, override
+from smc_jax.errors import ConfigError
 from smc_jax.types import Batch
 
 ROOT = Path(__file__).parent.parent

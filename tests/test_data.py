@@ -5,7 +5,8 @@ from PIL import Image
 
 from data_prep.build import build
 from smc_jax import data
-from smc_jax.config import ConfigError, Data
+from smc_jax.config import Data
+from smc_jax.errors import ConfigError
 from smc_jax.types import Batch
 
 SIZE = 20, 30

@@ -1,0 +1,13 @@
+"""What a user can mend: these errors end a command with their message alone and status 2."""
+
+
+class InputError(ValueError):
+    """Wrong input; each line of the message says what is wrong and what to do."""
+
+
+class ConfigError(InputError):
+    """A configuration that cannot be run; the message says which field and what it may be."""
+
+
+class ImageError(InputError):
+    """An image or a folder of images that cannot be used; the message names it."""
