@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 
 from smc_jax import color, config, model
 from smc_jax.color import Luma, Stored
@@ -42,6 +42,6 @@ class Fuser:
         return np.asarray(fused)[0, :height, :width, 0]
 
 
-def _fill(image: Luma) -> Luma:
+def _fill(image: Luma) -> Float[np.ndarray, "filled_h filled_w"]:
     """Mirrors an image at its lower and right border up to the next multiple."""
     return np.pad(image, [(0, -extent % MULTIPLE) for extent in image.shape], mode="reflect")

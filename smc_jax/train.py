@@ -1,5 +1,6 @@
 """The training loop."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ def train(cfg: Config, workdir: str | Path) -> None:
     """Trains until `train.steps`, from the newest checkpoint in `workdir` if there is one.
 
     In each turn of the loop, in this order: the next batch, the step (dispatched, not awaited),
-    then what the step before it measured, then, when due, a panel and a checkpoint.
+    then what the step before it measured, then, when due, a panel, and a checkpoint.
 
     Raises:
       ConfigError: the config, the data set and the workdir do not fit together.
@@ -45,26 +46,29 @@ def train(cfg: Config, workdir: str | Path) -> None:
             print(f"{workdir} is trained: step {start} of {cfg.train.steps}")
             return
         step = train_step.jit_step(cfg, network, mesh)
-        writer = Writer(workdir, start)
-        progress = Progress(start, cfg.train.steps, cfg.data.batch)
         measured: tuple[int, train_step.Metrics] | None = None
-        for now in range(start + 1, cfg.train.steps + 1):
-            batch = sharding.put(next(batches), mesh)
-            state, metrics, fused = step(state, batch)
-            if measured is not None:
-                _log(writer, progress, *measured)
-                measured = None
-            progress.advance(now)
-            if now % cfg.train.log_every == 0 or now == cfg.train.steps:
-                measured = now, metrics
-            if now % cfg.train.image_every == 0 or now == cfg.train.steps:
-                writer.panel(now, *_first(batch), np.asarray(fused)[0])
-            if now % cfg.train.save_every == 0 or now == cfg.train.steps:
-                checkpoint.save(checkpoints, state, batches, cfg)
-        if measured is not None:
-            _log(writer, progress, *measured)
-        progress.close()
-        writer.close()
+        with (
+            contextlib.closing(Writer(workdir, start)) as writer,
+            contextlib.closing(Progress(start, cfg.train.steps, cfg.data.batch)) as progress,
+        ):
+            for now in range(start + 1, cfg.train.steps + 1):
+                batch = sharding.put(next(batches), mesh)
+                state, metrics, fused = step(state, batch)
+                if measured is not None:
+                    _log(writer, progress, *measured)
+                    measured = None
+                progress.advance(now)
+                last = now == cfg.train.steps
+                if last or now % cfg.train.log_every == 0:
+                    measured = now, metrics
+                if last or now % cfg.train.image_every == 0:
+                    writer.panel(now, *_first(batch), np.asarray(fused)[0])
+                if last or now % cfg.train.save_every == 0:
+                    # A run that resumes from here finds its metrics complete.
+                    if measured is not None:
+                        _log(writer, progress, *measured)
+                        measured = None
+                    checkpoint.save(checkpoints, state, batches, cfg)
         checkpoints.wait_until_finished()
 
 
