@@ -17,7 +17,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from smc_jax.errors import ImageError
 
-Stored = Shaped[np.ndarray, "h w"] | Shaped[np.ndarray, "h w 3"]
+Stored = Shaped[np.ndarray, "_ _"] | Shaped[np.ndarray, "_ _ 3"]
 Luma = Float[np.ndarray, "h w"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -22,8 +23,10 @@ LINE_SECONDS = 10
 def train(cfg: Config, workdir: str | Path) -> None:
     """Trains until `train.steps`, from the newest checkpoint in `workdir` if there is one.
 
-    In each turn of the loop, in this order: the next batch, the step (dispatched, not awaited),
-    then what the step before it measured, then, when due, a panel, and a checkpoint.
+    In each turn of the loop, in this order: the next batch; the step, dispatched and not awaited;
+    the end of the step before it, and what that one measured; then, when due, a panel, and a
+    checkpoint. A step's line in `metrics.jsonl` is written before its checkpoint, so that a run
+    that resumes from there lacks none.
 
     Raises:
       ConfigError: the config, the data set and the workdir do not fit together.
@@ -41,35 +44,40 @@ def train(cfg: Config, workdir: str | Path) -> None:
         else:
             empty = train_state.abstract(cfg, network, mesh)
             state = checkpoint.restore(checkpoints, empty, batches, cfg)
-        start = int(state.step)
-        if start >= cfg.train.steps:
-            print(f"{workdir} is trained: step {start} of {cfg.train.steps}")
+        start, last = int(state.step), cfg.train.steps
+        if start >= last:
+            print(f"{workdir} is trained: step {start} of {last}")
             return
         step = train_step.jit_step(cfg, network, mesh)
-        measured: tuple[int, train_step.Metrics] | None = None
         with (
-            contextlib.closing(Writer(workdir, start)) as writer,
-            contextlib.closing(Progress(start, cfg.train.steps, cfg.data.batch)) as progress,
+            closing(Writer(workdir, start)) as writer,
+            closing(Progress(start, last, cfg.data.batch)) as progress,
         ):
-            for now in range(start + 1, cfg.train.steps + 1):
+
+            def due(step: int, every: int) -> bool:
+                return step % every == 0 or step == last
+
+            def finish(step: int, metrics: train_step.Metrics) -> None:
+                jax.block_until_ready(metrics)
+                progress.advance(step)
+                if due(step, cfg.train.log_every):
+                    values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+                    writer.scalars(step, values)
+                    progress.show(step, values["loss"])
+
+            running: tuple[int, train_step.Metrics] | None = None
+            for now in range(start + 1, last + 1):
                 batch = sharding.put(next(batches), mesh)
                 state, metrics, fused = step(state, batch)
-                if measured is not None:
-                    _log(writer, progress, *measured)
-                    measured = None
-                progress.advance(now)
-                last = now == cfg.train.steps
-                if last or now % cfg.train.log_every == 0:
-                    measured = now, metrics
-                if last or now % cfg.train.image_every == 0:
+                if running is not None:
+                    finish(*running)
+                running = now, metrics
+                if due(now, cfg.train.image_every):
                     writer.panel(now, *_first(batch), np.asarray(fused)[0])
-                if last or now % cfg.train.save_every == 0:
-                    # A run that resumes from here finds its metrics complete.
-                    if measured is not None:
-                        _log(writer, progress, *measured)
-                        measured = None
+                if due(now, cfg.train.save_every):
+                    finish(*running)
+                    running = None
                     checkpoint.save(checkpoints, state, batches, cfg)
-        checkpoints.wait_until_finished()
 
 
 class Progress:
@@ -80,40 +88,36 @@ class Progress:
         self._bar = tqdm(
             initial=start, total=steps, unit="step", disable=not self._terminal, dynamic_ncols=True
         )
-        self._batch, self._start, self._steps = batch, start, steps
-        self._began = self._told = time.monotonic()
-        self._now = start
+        self._steps, self._batch = steps, batch
+        self._told = time.monotonic()
+        self._first: tuple[int, float] | None = None
 
     def advance(self, step: int) -> None:
-        """Tells that `step` was dispatched."""
-        self._bar.update(step - self._now)
-        self._now = step
+        """Tells that `step` is done."""
+        self._bar.update()
+        if self._first is None:
+            # The speed leaves this step out: it was compiled first.
+            self._first = step, time.monotonic()
 
     def show(self, step: int, loss: float) -> None:
-        """Tells the loss of `step`."""
-        seconds = time.monotonic() - self._began
-        rate = max(self._now - self._start, 1) / max(seconds, 1e-9)
-        self._bar.set_postfix_str(f"loss {loss:.4f}, {rate * self._batch:.2f} images/s")
+        """Tells the loss of `step`, which is done."""
+        first, began = self._first or (step, 0.0)
+        text, left = f"loss {loss:.4f}", ""
+        if step > first:
+            rate = (step - first) / max(time.monotonic() - began, 1e-9)
+            text += f"  {rate * self._batch:.2f} images/s"
+            minutes, seconds = divmod(int((self._steps - step) / rate), 60)
+            left = f"  {minutes}:{seconds:02d} left"
+        self._bar.set_postfix_str(text)
         if not self._terminal and (
             time.monotonic() - self._told > LINE_SECONDS or step == self._steps
         ):
             self._told = time.monotonic()
-            left = (self._steps - step) / rate
-            print(
-                f"step {step}/{self._steps}  loss {loss:.4f}  {rate * self._batch:.2f} images/s  "
-                f"{int(left) // 60}:{int(left) % 60:02d} left",
-                flush=True,
-            )
+            print(f"step {step}/{self._steps}  {text}{left}", flush=True)
 
     def close(self) -> None:
         """Ends the bar's line."""
         self._bar.close()
-
-
-def _log(writer: Writer, progress: Progress, step: int, metrics: train_step.Metrics) -> None:
-    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    writer.scalars(step, values)
-    progress.show(step, values["loss"])
 
 
 def _first(batch: Batch) -> list[np.ndarray]:
