@@ -153,7 +153,7 @@ class Config:
           ConfigError: a value has the wrong type or lies outside what can be run.
         """
         _check_types(self, "config")
-        for field, allowed in _CHOICES.items():
+        for field, allowed in CHOICES.items():
             value = _get(self, field)
             if value not in allowed:
                 raise ConfigError(f"config.{field} is {value!r}; it may be {', '.join(allowed)}")
@@ -217,7 +217,7 @@ def check_field(config: Config, path: str) -> None:
         node = getattr(node, name)
 
 
-_CHOICES = {
+CHOICES = {
     "task": TASKS,
     "setting": ("paper", "practical"),
     "model.spatial_order": ("raster",),

@@ -1,6 +1,5 @@
 """The training loop."""
 
-import contextlib
 import sys
 import time
 from contextlib import closing
@@ -11,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from smc_jax import checkpoint, data, model, sharding, train_state, train_step
-from smc_jax.config import Config
+from smc_jax.config import Config, Train
 from smc_jax.errors import ConfigError
 from smc_jax.types import Batch
 from smc_jax.writers import Writer
@@ -25,8 +24,7 @@ def train(cfg: Config, workdir: str | Path) -> None:
 
     In each turn of the loop, in this order: the next batch; the step, dispatched and not awaited;
     the end of the step before it, and what that one measured; then, when due, a panel, and a
-    checkpoint. A step's line in `metrics.jsonl` is written before its checkpoint, so that a run
-    that resumes from there lacks none.
+    checkpoint.
 
     Raises:
       ConfigError: the config, the data set and the workdir do not fit together.
@@ -53,29 +51,18 @@ def train(cfg: Config, workdir: str | Path) -> None:
             closing(Writer(workdir, start)) as writer,
             closing(Progress(start, last, cfg.data.batch)) as progress,
         ):
-
-            def due(step: int, every: int) -> bool:
-                return step % every == 0 or step == last
-
-            def finish(step: int, metrics: train_step.Metrics) -> None:
-                jax.block_until_ready(metrics)
-                progress.advance(step)
-                if due(step, cfg.train.log_every):
-                    values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-                    writer.scalars(step, values)
-                    progress.show(step, values["loss"])
-
             running: tuple[int, train_step.Metrics] | None = None
             for now in range(start + 1, last + 1):
                 batch = sharding.put(next(batches), mesh)
                 state, metrics, fused = step(state, batch)
                 if running is not None:
-                    finish(*running)
+                    _finish(cfg.train, writer, progress, *running)
                 running = now, metrics
-                if due(now, cfg.train.image_every):
+                if _due(now, cfg.train.image_every, last):
                     writer.panel(now, *_first(batch), np.asarray(fused)[0])
-                if due(now, cfg.train.save_every):
-                    finish(*running)
+                if _due(now, cfg.train.save_every, last):
+                    # A run that resumes from here finds its metrics complete.
+                    _finish(cfg.train, writer, progress, *running)
                     running = None
                     checkpoint.save(checkpoints, state, batches, cfg)
 
@@ -118,6 +105,22 @@ class Progress:
     def close(self) -> None:
         """Ends the bar's line."""
         self._bar.close()
+
+
+def _finish(
+    cfg: Train, writer: Writer, progress: Progress, step: int, metrics: train_step.Metrics
+) -> None:
+    """Waits for the end of a step and tells what it measured."""
+    jax.block_until_ready(metrics)
+    progress.advance(step)
+    if _due(step, cfg.log_every, cfg.steps):
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        writer.scalars(step, values)
+        progress.show(step, values["loss"])
+
+
+def _due(step: int, every: int, last: int) -> bool:
+    return step % every == 0 or step == last
 
 
 def _first(batch: Batch) -> list[np.ndarray]:

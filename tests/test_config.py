@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import pytest
 
 from configs import ablations, msrs
-from smc_jax import losses, model
-from smc_jax.config import Config, override
+from smc_jax import losses, model, scan_orders
+from smc_jax.config import CHOICES, Config, override
 from smc_jax.errors import ConfigError
+from smc_jax.losses import intensity, wavelet
+from smc_jax.selective_scan import METHODS
 from smc_jax.types import Batch
 
 ROOT = Path(__file__).parent.parent
@@ -193,3 +195,16 @@ def test_command_line_errors_are_one_line(arguments, message, tmp_path):
     assert len(done.stderr.splitlines()) == 1
     assert message in done.stderr
     assert not (tmp_path / "w").exists()
+
+
+def test_choices_are_those_that_the_code_offers():
+    offered = {
+        "model.frequency_order": scan_orders.GRIDS,
+        "model.cross_order": scan_orders.CROSSINGS,
+        "model.scan_method": {"auto", *METHODS},
+        "loss.intensity_rule": intensity.RULES,
+        "loss.wavelet": wavelet.SCHEMES,
+    }
+    assert {field: set(CHOICES[field]) for field in offered} == {
+        field: set(names) for field, names in offered.items()
+    }
