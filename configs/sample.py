@@ -13,8 +13,8 @@ def get_config(setting: str = "practical") -> Config:
             "data.dir": "demo/data",
             "data.crop": 64,
             "loss.intensity_rule": "mean",
-            "train.steps": 200,
-            "train.save_every": 50,
+            "train.steps": 100,
+            "train.save_every": 25,
             "train.image_every": 50,
         },
     )
