@@ -21,6 +21,8 @@ def run(main: Callable[[], int | None]) -> None:
         try:
             return main()
         except (InputError, OSError) as error:
+            # Threads that still read a damaged checkpoint would each tell how they end.
+            sys.unraisablehook = lambda _: None
             return fail(error)
 
     app.run(guarded, flags_parser=_parse)
@@ -35,10 +37,11 @@ def fail(error: object) -> int:
 
 def _parse(arguments: list[str]) -> list[str]:
     try:
-        for argument in arguments:
-            name, _, value = argument.partition("=")
-            if name == "--config" and not Path(value.partition(":")[0]).is_file():
-                raise ConfigError(f"there is no config file {value.partition(':')[0]}")
+        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+            name, given, value = argument.partition("=")
+            file = (value if given else following).partition(":")[0]
+            if name == "--config" and not (file.endswith(".py") and Path(file).is_file()):
+                raise ConfigError(f"there is no config file {file or '(none given)'}")
             if name.startswith("--config."):
                 check_field(Config(), name.removeprefix("--config."))
         return flags.FLAGS(arguments)

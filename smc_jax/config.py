@@ -68,7 +68,7 @@ class Model:
     decoder_layers: int = 3
     """3x3 convolutions of the decoder (ours: the paper draws one box)."""
     source_residual: bool = False
-    """Add the mean of the sources to the decoder's output before the sigmoid, as a logit."""
+    """The decoder's output is added to the mean of the sources, without a sigmoid (not the paper)."""
     scan_method: str = "auto"
     """Implementation of the selective scan; see `smc_jax.selective_scan`."""
 
@@ -159,8 +159,11 @@ class Config:
                 raise ConfigError(f"config.{field} is {value!r}; it may be {', '.join(allowed)}")
         for field, least in _LEAST.items():
             value = _get(self, field)
-            if value < least:
+            if not value >= least:  # and nan is not
                 raise ConfigError(f"config.{field} is {value}; it must be at least {least}")
+        for field in ("optim.b1", "optim.b2"):
+            if not 0.0 <= _get(self, field) < 1.0:
+                raise ConfigError(f"config.{field} is {_get(self, field)}; it must lie in [0, 1)")
         if self.model.top_k > self.model.experts:
             raise ConfigError(
                 f"config.model.top_k is {self.model.top_k}, more than the "
@@ -246,7 +249,8 @@ _LEAST = {
     "optim.period": 1,
     "optim.floor": 0.0,
     "optim.clip": 0.0,
-    **{f"train.{f.name}": 1 for f in dataclasses.fields(Train) if f.name != "seed"},
+    **{f"train.{f.name}": 1 for f in dataclasses.fields(Train)},
+    "train.seed": 0,
 }
 
 

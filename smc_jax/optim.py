@@ -40,6 +40,9 @@ def learning_rate(optim: config.Optim, steps: int) -> optax.Schedule:
 
 
 def optimizer(optim: config.Optim, steps: int) -> optax.GradientTransformation:
-    """Adam with that learning rate, behind a limit on the global gradient norm if one is set."""
-    adam = optax.adam(learning_rate(optim, steps), b1=optim.b1, b2=optim.b2)
-    return optax.chain(optax.clip_by_global_norm(optim.clip), adam) if optim.clip else adam
+    """Adam with that learning rate, behind a limit on the global gradient norm if one is set.
+
+    The state has the same form with the limit and without.
+    """
+    limit = optax.clip_by_global_norm(optim.clip) if optim.clip else optax.identity()
+    return optax.chain(limit, optax.adam(learning_rate(optim, steps), b1=optim.b1, b2=optim.b2))

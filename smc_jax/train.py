@@ -88,18 +88,16 @@ class Progress:
 
     def show(self, step: int, loss: float) -> None:
         """Tells the loss of `step`, which is done."""
-        first, began = self._first or (step, 0.0)
+        now, (first, began) = time.monotonic(), self._first or (step, 0.0)
         text, left = f"loss {loss:.4f}", ""
         if step > first:
-            rate = (step - first) / max(time.monotonic() - began, 1e-9)
+            rate = (step - first) / max(now - began, 1e-9)
             text += f"  {rate * self._batch:.2f} images/s"
             minutes, seconds = divmod(int((self._steps - step) / rate), 60)
             left = f"  {minutes}:{seconds:02d} left"
         self._bar.set_postfix_str(text)
-        if not self._terminal and (
-            time.monotonic() - self._told > LINE_SECONDS or step == self._steps
-        ):
-            self._told = time.monotonic()
+        if not self._terminal and (now - self._told > LINE_SECONDS or step == self._steps):
+            self._told = now
             print(f"step {step}/{self._steps}  {text}{left}", flush=True)
 
     def close(self) -> None:

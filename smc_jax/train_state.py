@@ -36,7 +36,10 @@ def abstract(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> TrainState:
 
 def create(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> TrainState:
     """The state before the first step; `train.seed` decides the parameters."""
-    return jax.jit(lambda: _initial(cfg, model), out_shardings=sharding.replicated(mesh))()
+    # It runs once: compiling a hundred random draws well takes longer than any of them saves.
+    quick = {"xla_backend_optimization_level": 0}
+    here = sharding.replicated(mesh)
+    return jax.jit(lambda: _initial(cfg, model), out_shardings=here, compiler_options=quick)()
 
 
 def _initial(cfg: config.Config, model: SMCMamba) -> TrainState:
@@ -46,5 +49,5 @@ def _initial(cfg: config.Config, model: SMCMamba) -> TrainState:
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=optim.optimizer(cfg.optim, cfg.train.steps).init(params),
-        importance=jnp.full((model.experts,), 1 / model.experts),
+        importance=jnp.full((model.experts,), 1 / model.experts, jnp.float32),
     )

@@ -149,6 +149,9 @@ def test_ablation_of_the_practical_setting():
         ({"data.crop": 8}, "config.data.crop is 8; it must be at least 16"),
         ({"optim.schedule": "cosin"}, "'cosin'; it may be halving_cosine, cosine"),
         ({"loss.fcl": -1.0}, "config.loss.fcl is -1.0; it must be at least 0"),
+        ({"optim.lr": float("nan")}, "config.optim.lr is nan; it must be at least 0"),
+        ({"optim.b2": 1.0}, r"config.optim.b2 is 1.0; it must lie in \[0, 1\)"),
+        ({"train.seed": -1}, "config.train.seed is -1; it must be at least 0"),
         ({"model": 3}, "config.model holds fields of its own"),
         (
             {"model.local": False, "model.sc_scan": False, "model.fr_scan": False},
@@ -183,6 +186,8 @@ def test_json_of_another_version_is_refused():
         (["--config=configs/ablations.py:no_such"], "no_mafe"),
         (["--config=configs/msrs.py:fast"], "practical"),
         (["--config=configs/none.py"], "configs/none.py"),
+        (["--config", "configs/none.py"], "configs/none.py"),
+        (["--config", "configs/msrs.py", "--config.data.name", "none"], "data_prep.build"),
         (["--config=configs/msrs.py", "--confg.train.steps=5"], "confg"),
         ([], "--config"),
     ],

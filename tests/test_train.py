@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,11 +104,13 @@ def test_run_leaves_metrics_images_and_checkpoints(cfg, unbroken):
 
 
 def test_resumed_run_equals_the_unbroken_one(cfg, unbroken, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(train_step, "jit_step", killed_after(5, train_step.jit_step))
-        with pytest.raises(KilledError):
-            train.train(cfg, tmp_path)
-    assert max(line["step"] for line in lines(tmp_path)) > 3  # more than the checkpoint knows
+    # First it breaks off just after a checkpoint, then later, with lines that no checkpoint knows.
+    for steps, written in ((3, 3), (2, 4)):
+        with monkeypatch.context() as patch:
+            patch.setattr(train_step, "jit_step", killed_after(steps, train_step.jit_step))
+            with pytest.raises(KilledError):
+                train.train(cfg, tmp_path)
+        assert [line["step"] for line in lines(tmp_path)] == list(range(1, written + 1))
     train.train(cfg, tmp_path)
     assert lines(tmp_path) == lines(unbroken)
     states = [params(workdir) for workdir in (tmp_path, unbroken)]
@@ -147,6 +150,33 @@ def test_checkpoint_of_another_network_is_refused(cfg, unbroken):
         train.train(other, unbroken)
 
 
+def test_trained_run_may_scan_and_clip_otherwise(cfg, unbroken, capsys):
+    train.train(override(cfg, {"model.scan_method": "reference", "optim.clip": 1.0}), unbroken)
+    assert "is trained" in capsys.readouterr().out
+
+
+def test_damaged_checkpoint_is_named_and_the_one_before_it_is_whole(unbroken, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(unbroken, workdir)
+    newest = workdir / "checkpoints" / "6"
+    largest = max((newest / "state").rglob("d/*"), key=lambda file: file.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match="checkpoints/6 cannot be read: it is damaged") as raised:
+        checkpoint.load(workdir)
+    assert len(str(raised.value).splitlines()) == 1
+    shutil.rmtree(newest)
+    assert checkpoint.load(workdir)[0].train.steps == 6
+
+
+def test_checkpoint_with_a_foreign_config_is_named(unbroken, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(unbroken, workdir)
+    file = workdir / "checkpoints/6/config/metadata"
+    file.write_text(file.read_text().replace('"top_k"', '"top_q"'))
+    with pytest.raises(ConfigError, match=r"checkpoints/6: unknown config field model\.top_q"):
+        checkpoint.load(workdir)
+
+
 def test_workdir_without_checkpoint_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="holds no checkpoint"):
         checkpoint.load(tmp_path)
@@ -157,6 +187,31 @@ def test_crop_larger_than_an_image_is_refused(cfg, tmp_path):
         train.train(override(cfg, {"data.crop": 64}), tmp_path)
 
 
+def test_speed_leaves_out_the_step_that_was_compiled(monkeypatch, capsys):
+    clock = iter([0.0, 30.0, 50.0])  # made; first step done; third step done
+    monkeypatch.setattr(train.time, "monotonic", lambda: next(clock))
+    progress = train.Progress(start=7, steps=107, batch=2)
+    for step in (8, 9, 10):
+        progress.advance(step)
+    progress.show(10, 1.25)
+    progress.close()
+    assert capsys.readouterr().out == "step 10/107  loss 1.2500  0.20 images/s  16:10 left\n"
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress = train.Progress(start=0, steps=4, batch=1)
+    for step in (1, 2):
+        progress.advance(step)
+        progress.show(step, 0.5)
+    progress.close()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "2/4" in err
+    assert "loss 0.5000" in err
+    assert "images/s" in err
+
+
 def fixed_batch(size=2):
     y, x = np.mgrid[:32, :32] / 31
     a = np.stack([(np.sin(7 * x + i) * np.cos(5 * y) + 1) / 2 for i in range(size)])
@@ -164,13 +219,18 @@ def fixed_batch(size=2):
     return Batch(*(v[..., None].astype(np.float32) for v in (a, b)))
 
 
-def test_one_step_is_what_it_was(cfg):
+def test_one_step_is_what_it_was(cfg, monkeypatch):
     """If a change of the mathematics is meant, put in the new numbers and say so in CHANGELOG."""
     mesh = sharding.make_mesh()
     network = model.build(cfg.model)
+    traced = []
+    once = train_step._step
+    monkeypatch.setattr(train_step, "_step", lambda *args: traced.append(None) or once(*args))
     state = train_state.create(cfg, network, mesh)
     step = train_step.jit_step(cfg, network, mesh)
-    _, metrics, fused = step(state, sharding.put(fixed_batch(1), mesh))
+    state, metrics, fused = step(state, sharding.put(fixed_batch(1), mesh))
+    step(state, sharding.put(fixed_batch(1), mesh))
+    assert len(traced) == 1, "the second step was compiled anew: its state has other types"
     got = {name: float(metrics[name]) for name in GOLDEN}
     assert got == pytest.approx(GOLDEN, rel=1e-3)
     assert float(fused.mean()) == pytest.approx(GOLDEN_MEAN, rel=1e-3)
@@ -200,7 +260,7 @@ from test_train import TINY, fixed_batch
 from smc_jax import model, sharding, train_state, train_step
 from smc_jax.config import Config, override
 
-cfg = override(Config(), TINY | {"model.scan_method": "reference"})
+cfg = override(Config(), TINY | {"model.scan_method": "reference", "model.bidirectional": False})
 network = model.build(cfg.model)
 one = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
 both = sharding.make_mesh()
