@@ -68,7 +68,7 @@ class Model:
     decoder_layers: int = 3
     """3x3 convolutions of the decoder (ours: the paper draws one box)."""
     source_residual: bool = False
-    """The decoder's output is added to the mean of the sources, without a sigmoid (not the paper)."""
+    """Add the mean of the sources to the decoder's output, with no sigmoid (not in the paper)."""
     scan_method: str = "auto"
     """Implementation of the selective scan; see `smc_jax.selective_scan`."""
 
