@@ -111,8 +111,11 @@ def score(
 
 
 def luma8(image: np.ndarray) -> np.ndarray:
-    """Luma in grey levels 0..255, rounded: what the metrics see. uint8 "h w"."""
-    return np.rint(np.asarray(color.luma(image)) * 255).astype(np.uint8)
+    """Luma in whole grey levels 0..255: what the metrics see. Exact: halves are rounded up."""
+    image = _bytes(image)
+    if image.ndim == 2:
+        return image
+    return ((image.astype(np.int32) @ np.array([299, 587, 114]) + 500) // 1000).astype(np.uint8)
 
 
 def average(a: np.ndarray, b: np.ndarray) -> np.ndarray:
