@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
 PY := $(VENV)/bin/python
+# The last file that the sample is complete with.
+SAMPLE := $(DEMO)/data/sample_meif/1.0.0/dataset_info.json
 INSTALLED := $(VENV)/.installed
 
 .PHONY: setup demo test lint format bench clean
@@ -17,7 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED) $(DEMO)/data
+demo: $(INSTALLED) $(SAMPLE)
 	$(PY) train.py --config=configs/sample.py --config.data.dir=$(DEMO)/data --workdir=$(DEMO)/run
 	$(PY) evaluate.py --checkpoint=$(DEMO)/run --dataset=sample_mfif --data_dir=$(DEMO)/data --out=$(DEMO)/results
 	@echo
@@ -27,7 +29,7 @@ demo: $(INSTALLED) $(DEMO)/data
 	@echo "  $(PY) train.py --config=configs/msrs.py:practical --workdir=runs/msrs"
 	@echo "  $(PY) evaluate.py --checkpoint=runs/msrs --pairs=FOLDER/test --out=results"
 
-$(DEMO)/data: | $(INSTALLED)
+$(SAMPLE): | $(INSTALLED)
 	$(PY) -m data_prep.sample --out=$(DEMO)/pairs --data=$(DEMO)/data --overwrite
 
 test: $(INSTALLED)

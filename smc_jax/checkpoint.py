@@ -103,11 +103,15 @@ def _read(checkpoints: ocp.CheckpointManager, step: int, **items: Any) -> Any:
 
 
 def _check_fit(saved: Config, cfg: Config, folder) -> None:
-    ours, theirs = (dataclasses.asdict(c.model) for c in (cfg, saved))
+    ours, theirs = (
+        {"setting": c.setting, "task": c.task, "data.name": c.data.name}
+        | {f"model.{name}": value for name, value in dataclasses.asdict(c.model).items()}
+        for c in (cfg, saved)
+    )
     differ = [
-        f"model.{k} is {theirs[k]} there, {ours[k]} here"
-        for k in ours
-        if ours[k] != theirs[k] and k != "scan_method"
+        f"{name} is {theirs[name]} there, {ours[name]} here"
+        for name in ours
+        if ours[name] != theirs[name] and name != "model.scan_method"
     ]
     if differ:
         raise ConfigError(

@@ -6,6 +6,7 @@ Defaults are the paper's setting. Where the paper is silent they are our choice,
 import dataclasses
 import difflib
 import json
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -159,7 +160,7 @@ class Config:
                 raise ConfigError(f"config.{field} is {value!r}; it may be {', '.join(allowed)}")
         for field, least in _LEAST.items():
             value = _get(self, field)
-            if not value >= least:  # and nan is not
+            if not least <= value < math.inf:  # and nan is not
                 raise ConfigError(f"config.{field} is {value}; it must be at least {least}")
         for field in ("optim.b1", "optim.b2"):
             if not 0.0 <= _get(self, field) < 1.0:

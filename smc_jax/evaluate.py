@@ -59,6 +59,10 @@ def main(
         methods = _others(fused)
         if checkpoint:
             name, method = _model(checkpoint, Path(out) / "fused")
+            if name in methods:
+                raise ConfigError(
+                    f"--fused: {name} is the row of the checkpoint; name it otherwise"
+                )
             methods = {name: method, **methods}
         if not methods:
             raise ConfigError("give --checkpoint=WORKDIR or --fused=DIR")
@@ -163,7 +167,7 @@ def _others(fused: Sequence[str]) -> dict[str, Method]:
         name, equals, folder = text.partition("=")
         if not equals or Path(text).is_dir():
             name, folder = Path(text).resolve().name, text
-        if name in ("Average", "Max", *methods):
+        if name in ("", "Average", "Max", *methods):
             raise ConfigError(f"--fused: there is a row {name} already; use --fused=NAME=DIR")
         if not Path(folder).is_dir():
             raise ImageError(f"{folder} is no folder; --fused takes a folder of fused images")

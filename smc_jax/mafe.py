@@ -165,6 +165,6 @@ def _amplitude(z: Array) -> Float[Array, "..."]:
 
 
 def _phase(z: Array) -> Float[Array, "..."]:
-    """The angle of z, 0 and with gradient 0 where z is 0."""
-    zero = (z.real == 0) & (z.imag == 0)
+    """The angle of z, 0 and with gradient 0 where z is so small that its square vanishes."""
+    zero = z.real**2 + z.imag**2 < 1e-16
     return jnp.where(zero, 0.0, jnp.arctan2(z.imag, jnp.where(zero, 1.0, z.real)))

@@ -71,7 +71,8 @@ def interleave(first, second, axis: int):
 
 
 def concatenate(first, second, axis: int):
-    """The second sequence, then the first, whose tokens so follow on all of the second.
+    """The second sequence, then the first, whose tokens so follow on all of the second in the
+    forward scan, and come before it in the reverse scan.
 
     Arguments and results are those of `interleave`.
     """

@@ -43,8 +43,8 @@ class SSMParams(nn.Module):
       state: state numbers n a channel.
       rank: rank r of the step size.
       groups: shape of the leading axes.
-      bias: give B and C a bias (ours). Scalar tokens need one: without it only their square would
-        reach the output.
+      bias: give the step size, B and C a bias (ours). Scalar tokens need one: without it only
+        their square would reach the output.
     """
 
     width: int

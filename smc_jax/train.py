@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from smc_jax import checkpoint, data, model, sharding, train_state, train_step
 from smc_jax.config import Config, Train
-from smc_jax.errors import ConfigError
+from smc_jax.errors import ConfigError, InputError
 from smc_jax.types import Batch
 from smc_jax.writers import Writer
 
@@ -110,6 +110,11 @@ def _finish(
 ) -> None:
     """Waits for the end of a step and tells what it measured."""
     jax.block_until_ready(metrics)
+    if not np.isfinite(metrics["loss"]):
+        raise InputError(
+            f"the loss of step {step} is not finite; the checkpoints are from before it. "
+            "Lower config.optim.lr or set config.optim.clip, and start again to go on from there"
+        )
     progress.advance(step)
     if _due(step, cfg.log_every, cfg.steps):
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}

@@ -279,3 +279,11 @@ def test_broken_off_sample_leaves_nothing(tmp_path, monkeypatch):
 
 def tiny():
     return sample.Sample(*(np.full((4, 4), v, np.uint8) for v in (1, 2, 3)))
+
+
+def test_a_folder_that_holds_more_is_never_replaced(tmp_path):
+    (tmp_path / "mfif/train/a").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(BuildError, match="holds run"):
+        sample.write(tmp_path, overwrite=True)
+    assert (tmp_path / "run").is_dir()

@@ -12,9 +12,19 @@ import numpy as np
 import pytest
 
 from data_prep import build
-from smc_jax import checkpoint, color, fuse, model, sharding, train, train_state, train_step
+from smc_jax import (
+    checkpoint,
+    color,
+    evaluate,
+    fuse,
+    model,
+    sharding,
+    train,
+    train_state,
+    train_step,
+)
 from smc_jax.config import Config, override
-from smc_jax.errors import ConfigError
+from smc_jax.errors import ConfigError, InputError
 from smc_jax.types import Batch
 
 ROOT = Path(__file__).parent.parent
@@ -289,3 +299,22 @@ def test_two_devices_do_what_one_does():
     assert done.returncode == 0, done.stderr
     one, both = map(json.loads, done.stdout.splitlines())
     assert one == pytest.approx(both, rel=1e-3, abs=1e-5)
+
+
+def test_evaluation_of_a_checkpoint(cfg, unbroken, tmp_path, capsys):
+    r = np.random.default_rng(1)
+    for side in ("a", "b"):
+        image = r.integers(0, 255, (40, 48, 3), dtype=np.uint8)
+        color.write(tmp_path / "pairs" / side / "one.png", image)
+    out = tmp_path / "out"
+    assert evaluate.main(str(out), checkpoint=str(unbroken), pairs=str(tmp_path / "pairs")) == 0
+    assert "SMC-Mamba (paper)" in capsys.readouterr().out
+    fused = fuse.Fuser(cfg.model, params(unbroken))
+    pair = [color.read(tmp_path / "pairs" / side / "one.png") for side in ("a", "b")]
+    np.testing.assert_array_equal(color.read(out / "fused" / "one.png"), fused(*pair))
+
+
+def test_loss_that_is_not_finite_ends_the_run(cfg, tmp_path):
+    wild = override(cfg, {"optim.lr": 1e30, "optim.schedule": "constant"})
+    with pytest.raises(InputError, match=r"loss of step \d is not finite"):
+        train.train(wild, tmp_path)
