@@ -8,6 +8,7 @@ from typing import Any
 import grain
 import jax
 import orbax.checkpoint as ocp
+import tensorstore
 from absl import logging
 from etils import epath
 from jaxtyping import PyTree
@@ -92,6 +93,8 @@ def _config(checkpoints: ocp.CheckpointManager, step: int) -> Config:
 
 def _read(checkpoints: ocp.CheckpointManager, step: int, **items: Any) -> Any:
     try:
+        if "state" in items:
+            _read_through(checkpoints.directory / str(step) / "state")
         return checkpoints.restore(step, args=ocp.args.Composite(**items))
     except Exception as error:
         # What lacks or does not match is told by errors of many types, a plain Exception too.
@@ -100,6 +103,14 @@ def _read(checkpoints: ocp.CheckpointManager, step: int, **items: Any) -> Any:
             "was written by another version; without that folder, the one before it is taken "
             f"({type(error).__name__}: {' '.join(str(error).split()):.200})"
         ) from error
+
+
+def _read_through(folder: epath.Path) -> None:
+    # orbax reads all arrays at once, and what is still under way when one of them fails complains
+    # on stderr from threads of its own. Here the first damaged one is all there is to say.
+    arrays = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{folder}/"}).result()
+    for name in arrays.list().result():
+        arrays.read(name).result()
 
 
 def _check_fit(saved: Config, cfg: Config, folder) -> None:
