@@ -67,6 +67,8 @@ def build(pairs: Path, task: str, name: str, out: Path, *, overwrite: bool = Fal
             f"--name={name} must be a lower-case letter, then such letters, digits and underscores"
         )
     target = out / name
+    if target.resolve().is_relative_to(pairs.resolve()):
+        raise BuildError(f"--out={out} lies in --pairs={pairs}; keep data sets in a folder apart")
     folder.check(target, MARK, overwrite=overwrite)
     splits = _scan(pairs)
     tfds.disable_progress_bar()
@@ -102,19 +104,16 @@ def _scan(pairs: Path) -> dict[str, list[Files]]:
             continue
         try:
             found, unpaired = color.pairs(split)
-            truths = color.images(split / "gt") if (split / "gt").is_dir() else {}
+            truths = color.truths(split)
         except color.ImageError as error:
             problems.append(str(error))
             continue
         problems += unpaired
-        lonely = truths.keys() - {pair.name for pair in found}
-        problems += [
-            f"{truths[name]} has no pair; add it or remove this" for name in sorted(lonely)
-        ]
+        problems += color.without_truth(found, truths)
         splits[split.name] = []
         for pair in tqdm(found, f"checking {split.name}", disable=not sys.stderr.isatty()):
             try:
-                splits[split.name].append(_check(pair, truths))
+                splits[split.name].append(_check(pair, truths.get(pair.name)))
             except color.ImageError as error:
                 problems.append(str(error))
     if problems:
@@ -122,15 +121,18 @@ def _scan(pairs: Path) -> dict[str, list[Files]]:
     return splits
 
 
-def _check(pair: color.Pair, truths: dict[str, Path]) -> Files:
+def _check(pair: color.Pair, truth: Path | None) -> Files:
     a, b = color.read(pair.a), color.read(pair.b)
-    color.same_size(a, b, str(pair.a))
-    truth = truths.get(pair.name)
-    if truths:
-        if truth is None:
-            raise color.ImageError(f"{pair.a} has no ground truth; add gt/{pair.name}.*")
-        color.same_size(a, color.read(truth), str(truth))
+    color.same_size(a, b, f"{pair.a} and {pair.b}")
+    if truth is not None:
+        color.same_size(a, color.read(truth), f"{pair.a} and {truth}")
     return Files(pair.name, pair.a, pair.b, truth, *a.shape[:2])
+
+
+def _smallest(files: list[Files]) -> dict[str, str | int]:
+    """The pair with the shortest side: what bounds a crop."""
+    least = min(files, key=lambda f: min(f.height, f.width))
+    return {"name": least.name, "height": least.height, "width": least.width}
 
 
 def _builder(dataset: str, task: str, splits: dict[str, list[Files]]) -> type:
@@ -160,6 +162,10 @@ def _builder(dataset: str, task: str, splits: dict[str, list[Files]]) -> type:
                 description=f"Aligned image pairs for {task}, in the order of their names.",
                 features=tfds.features.FeaturesDict(features),
                 disable_shuffling=True,
+                metadata=tfds.core.MetadataDict(
+                    task=task,
+                    smallest={split: _smallest(found) for split, found in splits.items()},
+                ),
             )
 
         def _split_generators(self, dl_manager):

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from smc_jax import files
 from smc_jax.errors import InputError
 
 
@@ -21,6 +22,7 @@ def check(target: Path, mark: str, *, overwrite: bool) -> None:
       overwrite: replace such a folder.
     """
     if not target.exists():
+        files.check_folder(target.parent, "--out")
         return
     if not target.is_dir() or not any(target.glob(mark)):
         raise BuildError(f"{target} exists and was not written by this command; take another name")

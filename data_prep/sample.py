@@ -1,6 +1,6 @@
 """Makes sample pairs from the photographs that scikit-image ships; nothing is downloaded.
 
-python -m data_prep.sample --out=DIR [--data=DIR]
+python -m data_prep.sample --out=DIR [--data=DIR]     (needs `pip install 'smc_jax[sample]'`)
 
 Writes `OUT/mfif/<split>/{a,b,gt}/<name>.png`, multi-focus pairs (`a` near, `b` far), and
 `OUT/meif/...`, multi-exposure pairs (`a` dark, `b` bright). `gt` is the photograph itself. With
@@ -168,6 +168,8 @@ def write(out: Path, data: Path | None = None, *, overwrite: bool = False) -> li
         raise BuildError(f"{out} holds {foreign[0]}, not of this command; give another --out")
     for target in sets.values():
         folder.check(target, build.MARK, overwrite=overwrite)
+        if target.resolve().is_relative_to(out.resolve()):
+            raise BuildError(f"--data={data} lies in --out={out}; keep data sets in a folder apart")
     with folder.whole(out) as new:
         total = len(KINDS) * sum(scene.pairs for scene in SCENES)
         bar = tqdm(samples(), "sample pairs", total, disable=not sys.stderr.isatty())

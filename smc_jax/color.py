@@ -5,8 +5,7 @@ The model fuses luma, Y of full-range BT.601; colour is put back afterwards.
 """
 
 import io
-import os
-import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from jaxtyping import Float, Shaped
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
+from smc_jax import files
 from smc_jax.errors import ImageError
 
 Stored = Shaped[np.ndarray, "_ _"] | Shaped[np.ndarray, "_ _ 3"]
@@ -66,22 +66,11 @@ def write(path: str | Path, image: Stored) -> None:
     """Writes a PNG, whole or not at all; 16-bit colour, which Pillow lacks, in 8 bits.
 
     Raises:
-      ImageError: the folder cannot be written to.
+      InputError: the folder cannot be written to.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                PILImage.fromarray(_storable(image)).save(file, "PNG")
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}") from None
+    buffer = io.BytesIO()
+    PILImage.fromarray(image if image.ndim == 2 else bytes8(image)).save(buffer, "PNG")
+    files.write(path, buffer.getvalue())
 
 
 def images(folder: str | Path) -> dict[str, Path]:
@@ -122,6 +111,21 @@ def pairs(folder: str | Path) -> tuple[list[Pair], list[str]]:
     return both, problems
 
 
+def truths(folder: str | Path) -> dict[str, Path]:
+    """The ground truth `gt/<name>.*` of the pairs of a folder, by name; often there is none."""
+    return images(Path(folder) / "gt") if (Path(folder) / "gt").is_dir() else {}
+
+
+def without_truth(pairs: Sequence[Pair], truths: Mapping[str, Path]) -> list[str]:
+    """Where some pairs have a ground truth: a line for each that has none, and the reverse."""
+    single = sorted(truths.keys() - {pair.name for pair in pairs})
+    lonely = [f"{truths[name]} has no pair; add it or remove this" for name in single]
+    if not truths:
+        return lonely
+    lost = [f"{p.a} has no ground truth; add gt/{p.name}.*" for p in pairs if p.name not in truths]
+    return lost + lonely
+
+
 def _images(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """Image files by name without suffix, and a line for each whose name is taken."""
     found: dict[str, Path] = {}
@@ -148,6 +152,13 @@ def chroma(image: Stored) -> Float[np.ndarray, "h w 2"]:
         return np.zeros((*scaled.shape, 2), np.float32)
     y = scaled @ _LUMA
     return np.stack([(scaled[..., 2] - y) / 1.772, (scaled[..., 0] - y) / 1.402], -1)
+
+
+def bytes8(image: Stored) -> Stored:
+    """The image in 8 bits a channel, rounded."""
+    if image.dtype == np.uint16:
+        return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return image
 
 
 def is_color(image: Stored) -> bool:
@@ -184,10 +195,10 @@ def recolor(y: Luma, a: Stored, b: Stored) -> Stored:
 
 
 def same_size(a: np.ndarray, b: np.ndarray, what: str) -> None:
-    """Raises ImageError, with both sizes, if the two sources of `what` differ in size."""
+    """Raises ImageError, with both sizes, if two images differ in size; `what` tells which."""
     if a.shape[:2] != b.shape[:2]:
         sizes = " and ".join(f"{v.shape[1]}x{v.shape[0]}" for v in (a, b))
-        raise ImageError(f"{what}: the sources are {sizes} pixels; align and crop them to one size")
+        raise ImageError(f"{what} are {sizes} pixels; align and crop them to one size")
 
 
 def _unit(image: Stored) -> Float[np.ndarray, "..."]:
@@ -203,9 +214,3 @@ def _array(image: PILImage.Image) -> Stored:
     if not ((values >= 0) & (values <= 65535) & (values % 1 == 0)).all():
         raise ValueError("its values are no whole numbers from 0 to 65535")
     return values.astype(np.uint16)
-
-
-def _storable(image: Stored) -> np.ndarray:
-    if image.dtype == np.uint16 and image.ndim == 3:
-        return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return image

@@ -21,8 +21,6 @@ def run(main: Callable[[], int | None]) -> None:
         try:
             return main()
         except (InputError, OSError) as error:
-            # Threads that still read a damaged checkpoint would each tell how they end.
-            sys.unraisablehook = lambda _: None
             return fail(error)
 
     app.run(guarded, flags_parser=_parse)

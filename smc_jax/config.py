@@ -63,7 +63,6 @@ class Model:
     cm_scan: bool = True
     """False: the experts keep their projections and crossed gates but scan nothing."""
     bidirectional: bool = True
-    spatial_order: str = "raster"
     frequency_order: str = "ring"
     cross_order: str = "interleave"
     decoder_layers: int = 3
@@ -139,6 +138,7 @@ class Config:
     """A whole run."""
 
     task: str = "ivif"
+    """What the sources are; the data set must be for the same."""
     setting: str = "paper"
     """`paper` or `practical`: the name under which a table row is reported."""
     data: Data = dataclasses.field(default_factory=Data)
@@ -224,7 +224,6 @@ def check_field(config: Config, path: str) -> None:
 CHOICES = {
     "task": TASKS,
     "setting": ("paper", "practical"),
-    "model.spatial_order": ("raster",),
     "model.frequency_order": ("ring", "raster"),
     "model.cross_order": ("interleave", "concatenate"),
     "model.scan_method": ("auto", "reference", "associative", "chunked"),

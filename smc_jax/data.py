@@ -1,6 +1,6 @@
 """From a prepared data set to batches: decode, crop, flip, turn, batch, ahead of the training."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from smc_jax import color, config
-from smc_jax.errors import ConfigError
+from smc_jax.errors import ConfigError, ImageError
 from smc_jax.types import Batch
 
 FLAT = 0.01
@@ -44,21 +44,32 @@ def open_source(dir: str, name: str, split: str) -> Any:
             f"no data set in {folder}; build it: python -m data_prep.build "
             f"--pairs=FOLDER --task=TASK --name={name} --out={dir}"
         )
-    builder: Any = tfds.builder_from_directory(versions[-1].parent)
-    if split not in builder.info.splits:
-        raise ConfigError(f"{folder} has no split {split!r}, but {', '.join(builder.info.splits)}")
-    source = builder.as_data_source(split)
     try:
-        source[0]
-    except RuntimeError:
-        raise ConfigError(f"{folder} is damaged; build it again with --overwrite") from None
+        builder: Any = tfds.builder_from_directory(versions[-1].parent)
+        splits = builder.info.splits
+        source = builder.as_data_source(split) if split in splits else None
+        _ = source and source[0]
+    except Exception as error:
+        # Each of the files is read by another library, with errors of its own.
+        raise ConfigError(
+            f"{folder} is damaged; build it again with --overwrite ({type(error).__name__})"
+        ) from None
+    if source is None:
+        raise ConfigError(f"{folder} has no split {split!r}, but {', '.join(splits)}")
     return source
 
 
-def examples(dir: str, name: str, split: str) -> Iterator[Example]:
-    """The pairs of a data set, one after the other, decoded but otherwise untouched."""
-    for record in open_source(dir, name, split):
-        yield decode(record)
+def pair(source: Any, index: int) -> Example:
+    """A pair of an open data set, decoded.
+
+    Raises:
+      ImageError: its record or one of its files is damaged.
+    """
+    try:
+        record = source[index]
+    except RuntimeError as error:
+        raise ImageError(f"record {index} of the data set is damaged ({error})") from None
+    return decode(record)
 
 
 def decode(record: dict) -> Example:
@@ -73,7 +84,7 @@ def decode(record: dict) -> Example:
     return Example(name, images["a"], images["b"], images.get("gt"))
 
 
-def batches(data: config.Data, seed: int) -> grain.DatasetIterator:
+def batches(data: config.Data, task: str, seed: int) -> grain.DatasetIterator:
     """An endless iterator over shuffled, augmented batches; the same seed gives the same batches.
 
     Each process reads its own share of the data set, and of each batch. The iterator's
@@ -81,13 +92,15 @@ def batches(data: config.Data, seed: int) -> grain.DatasetIterator:
 
     Args:
       data: which data set, and how its crops are made.
+      task: what its pairs must be for.
       seed: of the order and of the augmentation.
 
     Raises:
-      ConfigError: there is no such data set, or an image is smaller than a crop.
+      ConfigError: there is no such data set, it is for another task, or an image is smaller than
+        a crop.
     """
     source = open_source(data.dir, data.name, data.split)
-    _check_sizes(source, data)
+    _check(source.dataset_info.metadata, data, task)
     shards = jax.process_count()
     if data.batch % shards:
         raise ConfigError(f"config.data.batch is {data.batch}; {shards} processes must divide it")
@@ -130,11 +143,14 @@ def _crop(pair: Float[np.ndarray, "2 h w"], size: int, rng: np.random.Generator)
     return pair[:, top : top + size, left : left + size]
 
 
-def _check_sizes(source, data: config.Data) -> None:
-    for record in source:
-        height, width = record["height"], record["width"]
-        if min(height, width) < data.crop:
-            raise ConfigError(
-                f"config.data.crop is {data.crop}, but {record['name'].decode()} of {data.name} "
-                f"is {width}x{height}; take a smaller crop or leave such images out"
-            )
+def _check(metadata: Mapping[str, Any], data: config.Data, task: str) -> None:
+    if metadata["task"] != task:
+        raise ConfigError(
+            f"{data.name} holds pairs for {metadata['task']}, but config.task is {task}"
+        )
+    least = metadata["smallest"][data.split]
+    if min(least["height"], least["width"]) < data.crop:
+        raise ConfigError(
+            f"config.data.crop is {data.crop}, but {least['name']} of {data.name} is "
+            f"{least['width']}x{least['height']}; take a smaller crop or leave such images out"
+        )

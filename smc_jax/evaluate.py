@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from smc_jax import color, metrics, report
-from smc_jax.data import Example, decode, open_source
-from smc_jax.errors import ConfigError, ImageError
+from smc_jax import color, data, files, metrics, report
+from smc_jax.data import Example
+from smc_jax.errors import ConfigError, ImageError, InputError
 from smc_jax.metrics import vif
 
 Source = Callable[[], Example]
 """Reads a pair when its turn comes, so that a bad file fails alone."""
 Method = Callable[[Example], np.ndarray]
 """The fused image of a pair, as read from its file."""
-Scores = dict[str, dict[str, dict[str, float]]]
 
 
 def main(
@@ -45,42 +44,38 @@ def main(
       dataset: the name of a prepared data set in `data_dir`, of which `split` is read.
 
     Returns:
-      The exit status: 0, or 2 if anything failed.
+      The exit status: 0, or 2 if some of the pairs failed.
+
+    Raises:
+      InputError: an argument is wrong, or nothing could be scored.
     """
-    try:
-        if bool(pairs) == bool(dataset):
-            raise ConfigError("give either --pairs=DIR or --dataset=NAME")
-        if not out:
-            raise ConfigError("give --out=DIR, a folder for the results")
-        if Path(out).exists() and not Path(out).is_dir():
-            raise ConfigError(f"--out={out} is a file; give a folder")
-        failures: list[str] = []
-        sources = _dataset(dataset, data_dir, split) if dataset else _folder(pairs, failures)
-        methods = _others(fused)
-        if checkpoint:
-            name, method = _model(checkpoint, Path(out) / "fused")
-            if name in methods:
-                raise ConfigError(
-                    f"--fused: {name} is the row of the checkpoint; name it otherwise"
-                )
-            methods = {name: method, **methods}
-        if not methods:
-            raise ConfigError("give --checkpoint=WORKDIR or --fused=DIR")
-        scores, rows = score(sources, methods, failures)
-        if not any(scores[name] for name in methods):
-            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-            reason = failures[0] if failures else "there is no pair"
-            raise ImageError(f"nothing could be scored: {reason}{more}")
-        _conclude(Path(out), scores, rows, list(methods), failures)
-    except (ConfigError, ImageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if bool(pairs) == bool(dataset):
+        raise ConfigError("give either --pairs=DIR or --dataset=NAME")
+    if not out:
+        raise ConfigError("give --out=DIR, a folder for the results")
+    files.check_folder(out, "--out")
+    failures: list[str] = []
+    sources = _dataset(dataset, data_dir, split) if dataset else _folder(pairs, failures)
+    methods = _others(fused)
+    if checkpoint:
+        name, method = _model(checkpoint, Path(out) / "fused")
+        if name in methods:
+            raise ConfigError(f"--fused: {name} is the row of the checkpoint; name it otherwise")
+        methods = {name: method, **methods}
+    if not methods:
+        raise ConfigError("give --checkpoint=WORKDIR or --fused=DIR")
+    scores, rows = score(sources, methods, failures)
+    if not any(scores[name] for name in methods):
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        reason = failures[0] if failures else "there is no pair"
+        raise ImageError(f"nothing could be scored: {reason}{more}")
+    _conclude(Path(out), scores, rows, list(methods), failures)
     return 2 if failures else 0
 
 
 def score(
     sources: Sequence[Source], methods: dict[str, Method], failures: list[str]
-) -> tuple[Scores, list[report.Row]]:
+) -> tuple[report.Scores, list[report.Row]]:
     """Scores every method, Average and Max on every pair.
 
     What cannot be read or does not fit is left out and described by a line added to `failures`.
@@ -88,13 +83,15 @@ def score(
     Returns:
       Scores by method, pair and metric, and rows for the contact sheet, spread over the pairs.
     """
-    scores: Scores = {name: {} for name in ("Average", "Max", *methods)}
+    scores: dict[str, dict[str, dict[str, float]]] = {
+        name: {} for name in ("Average", "Max", *methods)
+    }
     shown = set(np.linspace(0, len(sources) - 1, report.SHEET_ROWS).round().astype(int).tolist())
     rows = []
     for index, source in enumerate(tqdm(sources, unit="pair", disable=not sys.stderr.isatty())):
         try:
             pair = _checked(source())
-        except (ImageError, OSError) as error:
+        except InputError as error:
             failures.append(str(error))
             continue
         a, b = luma8(pair.a), luma8(pair.b)
@@ -103,20 +100,20 @@ def score(
         for name, method in methods.items():
             try:
                 fused[name] = method(pair)
-            except (ImageError, OSError) as error:
+            except InputError as error:
                 failures.append(str(error))
         for name, image in fused.items():
             scores[name][pair.name] = metrics.score(a, b, luma8(image), truth)
         if index in shown:
             gap = np.zeros_like(a)
             images = [fused.get(name, gap) for name in ("Average", *methods)]
-            rows.append(report.Row(pair.name, [_bytes(i) for i in (pair.a, pair.b, *images)]))
+            rows.append(report.Row(pair.name, [color.bytes8(i) for i in (pair.a, pair.b, *images)]))
     return scores, rows
 
 
 def luma8(image: np.ndarray) -> np.ndarray:
     """Luma in whole grey levels 0..255: what the metrics see. Exact: halves are rounded up."""
-    image = _bytes(image)
+    image = color.bytes8(image)
     if image.ndim == 2:
         return image
     return ((image.astype(np.int32) @ np.array([299, 587, 114]) + 500) // 1000).astype(np.uint8)
@@ -129,8 +126,8 @@ def average(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _folder(pairs: str, failures: list[str]) -> list[Source]:
     found, problems = color.pairs(pairs)
-    failures.extend(problems)
-    truths = color.images(Path(pairs) / "gt") if (Path(pairs) / "gt").is_dir() else {}
+    truths = color.truths(pairs)
+    failures.extend([*problems, *color.without_truth(found, truths)])
 
     def read(pair: color.Pair) -> Example:
         truth = color.read(truths[pair.name]) if pair.name in truths else None
@@ -140,8 +137,8 @@ def _folder(pairs: str, failures: list[str]) -> list[Source]:
 
 
 def _dataset(name: str, data_dir: str, split: str) -> list[Source]:
-    records: Any = open_source(data_dir, name, split)
-    return [lambda index=index: decode(records[index]) for index in range(len(records))]
+    records: Any = data.open_source(data_dir, name, split)
+    return [lambda index=index: data.pair(records, index) for index in range(len(records))]
 
 
 def _model(checkpoint: str, folder: Path) -> tuple[str, Method]:
@@ -155,7 +152,7 @@ def _model(checkpoint: str, folder: Path) -> tuple[str, Method]:
     def method(pair: Example) -> np.ndarray:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{pair.name}.png"
-        color.write(path, _bytes(fuser(pair.a, pair.b)))
+        color.write(path, color.bytes8(fuser(pair.a, pair.b)))
         return color.read(path)
 
     return f"SMC-Mamba ({config.setting})", method
@@ -175,44 +172,28 @@ def _others(fused: Sequence[str]) -> dict[str, Method]:
     return methods
 
 
-def _found(folder: Path, files: dict[str, Path], pair: Example) -> np.ndarray:
-    if pair.name not in files:
+def _found(folder: Path, images: dict[str, Path], pair: Example) -> np.ndarray:
+    if pair.name not in images:
         raise ImageError(f"no image {pair.name}.* in {folder}")
-    image = color.read(files[pair.name])
-    _fits(image, pair, str(files[pair.name]))
+    image = color.read(images[pair.name])
+    color.same_size(image, pair.a, f"{images[pair.name]} and its source a")
     return image
 
 
 def _checked(pair: Example) -> Example:
     """The pair, if its images fit each other and are large enough to be scored."""
-    _fits(pair.b, pair, f"b of {pair.name}")
+    color.same_size(pair.a, pair.b, f"a and b of {pair.name}")
     if pair.truth is not None:
-        _fits(pair.truth, pair, f"the ground truth of {pair.name}")
-    if min(pair.a.shape[:2]) < vif.SMALLEST:
+        color.same_size(pair.a, pair.truth, f"{pair.name} and its ground truth")
+    height, width = pair.a.shape[:2]
+    if min(height, width) < vif.SMALLEST:
         least = f"{vif.SMALLEST}x{vif.SMALLEST}"
-        raise ImageError(f"{pair.name} is {_size(pair.a)}; scoring needs {least} at least")
+        raise ImageError(f"{pair.name} is {width}x{height}; scoring needs {least} at least")
     return pair
 
 
-def _fits(image: np.ndarray, pair: Example, what: str) -> None:
-    if image.shape[:2] != pair.a.shape[:2]:
-        size = f"{_size(image)}, but a of {pair.name} is {_size(pair.a)}"
-        raise ImageError(f"{what} is {size}; they must be aligned and of one size")
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
-
-
-def _bytes(image: np.ndarray) -> np.ndarray:
-    """8 bits a channel, whatever came."""
-    if image.dtype == np.uint16:
-        return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return image
-
-
 def _conclude(
-    out: Path, scores: Scores, rows: list[report.Row], names: list[str], failures: list[str]
+    out: Path, scores: report.Scores, rows: list[report.Row], names: list[str], failures: list[str]
 ) -> None:
     paths = report.write(out, scores, failures)
     if rows:

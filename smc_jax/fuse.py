@@ -27,7 +27,7 @@ class Fuser:
         Raises:
           ImageError: they differ in size, or are smaller than 16x16.
         """
-        color.same_size(a, b, "cannot fuse")
+        color.same_size(a, b, "the sources")
         return color.recolor(self.luma(color.luma(a), color.luma(b)), a, b)
 
     def luma(self, a: Luma, b: Luma) -> Luma:

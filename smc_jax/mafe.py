@@ -48,12 +48,11 @@ class SpatialChannel(nn.Module):
     channel_state: int
     dt_rank: int
     bidirectional: bool = True
-    order: str = "raster"
     scan_method: str = "auto"
 
     @nn.compact
     def __call__(self, features: Features) -> Features:
-        _, height, width, channels = features.shape
+        channels = features.shape[-1]
         x = nn.silu(DepthwiseConv()(Conv(channels, size=1)(features)))
         names = _directions(self.bidirectional)
         spatial = [
@@ -63,14 +62,11 @@ class SpatialChannel(nn.Module):
             SSMParams(1, self.channel_state, 1, bias=True, name=f"channel_{n}") for n in names
         ]
 
-        order = scan_orders.GRIDS[self.order](height, width)
-        tokens = scan_orders.to_tokens(x, order)[None]
-        y = scan_tokens(tuple(ssm() for ssm in spatial), tokens, self.scan_method)[0]
-        y = scan_orders.to_grid(y, order, height)
-
+        tokens = rearrange(x, "b h w c -> () b (h w) c")
+        y = scan_tokens(tuple(ssm() for ssm in spatial), tokens, self.scan_method)
         pixels = rearrange(x, "b h w c -> () (b h w) c")
         z = scan_channels(tuple(ssm() for ssm in across), pixels, self.scan_method)
-        return nn.LayerNorm()(y + z.reshape(x.shape)) * nn.silu(features)
+        return nn.LayerNorm()(y.reshape(x.shape) + z.reshape(x.shape)) * nn.silu(features)
 
 
 class FrequencyRotation(nn.Module):
@@ -122,7 +118,6 @@ class MAFE(nn.Module):
     sc_scan: bool = True
     fr_scan: bool = True
     bidirectional: bool = True
-    spatial_order: str = "raster"
     frequency_order: str = "ring"
     scan_method: str = "auto"
 
@@ -134,9 +129,7 @@ class MAFE(nn.Module):
         if self.local:
             branches.append(Local(self.local_halo)(features))
         if self.sc_scan:
-            spatial_channel = SpatialChannel(
-                self.state, self.channel_state, self.dt_rank, order=self.spatial_order, **scan
-            )
+            spatial_channel = SpatialChannel(self.state, self.channel_state, self.dt_rank, **scan)
             branches.append(spatial_channel(features))
         if self.fr_scan:
             frequency = FrequencyRotation(

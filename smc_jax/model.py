@@ -56,7 +56,6 @@ class SMCMamba(nn.Module):
     mccm: bool = True
     cm_scan: bool = True
     bidirectional: bool = True
-    spatial_order: str = "raster"
     frequency_order: str = "ring"
     cross_order: str = "interleave"
     decoder_layers: int = 3
@@ -115,7 +114,6 @@ class SMCMamba(nn.Module):
             sc_scan=self.sc_scan,
             fr_scan=self.fr_scan,
             bidirectional=self.bidirectional,
-            spatial_order=self.spatial_order,
             frequency_order=self.frequency_order,
             scan_method=self.scan_method,
             parent=None,

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from smc_jax import metrics
+from smc_jax import files, metrics
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Method, then pair, then metric."""
@@ -94,10 +93,9 @@ def write(folder: Path, scores: Scores, failures: Sequence[str]) -> list[Path]:
         },
         "failures": list(failures),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "metrics.csv", folder / "metrics.json"]
-    _replace(paths[0], buffer.getvalue().encode())
-    _replace(paths[1], json.dumps(content, indent=2).encode())
+    files.write(paths[0], buffer.getvalue().encode())
+    files.write(paths[1], json.dumps(content, indent=2).encode())
     return paths
 
 
@@ -119,7 +117,7 @@ def contact_sheet(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> No
         top += height + _LABEL
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
-    _replace(path, buffer.getvalue())
+    files.write(path, buffer.getvalue())
 
 
 def _height(image: np.ndarray, width: int) -> int:
@@ -134,9 +132,3 @@ def _metric_names(scores: Scores) -> list[str]:
 
 def _higher_is_better(name: str) -> bool:
     return (metrics.METRICS | metrics.TRUTH_METRICS)[name].higher_is_better
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from smc_jax import checkpoint, data, model, sharding, train_state, train_step
+from smc_jax import checkpoint, data, files, model, sharding, train_state, train_step
 from smc_jax.config import Config, Train
 from smc_jax.errors import ConfigError, InputError
 from smc_jax.types import Batch
@@ -29,13 +29,14 @@ def train(cfg: Config, workdir: str | Path) -> None:
     Raises:
       ConfigError: the config, the data set and the workdir do not fit together.
     """
+    files.check_folder(workdir, "--workdir")
     mesh = sharding.make_mesh()
     if cfg.data.batch % mesh.size:
         raise ConfigError(
             f"config.data.batch is {cfg.data.batch}; {mesh.size} devices must divide it"
         )
     network = model.build(cfg.model)
-    batches = data.batches(cfg.data, cfg.train.seed)
+    batches = data.batches(cfg.data, cfg.task, cfg.train.seed)
     with checkpoint.manager(workdir, cfg.train.keep) as checkpoints:
         if checkpoints.latest_step() is None:
             state = train_state.create(cfg, network, mesh)
@@ -65,6 +66,7 @@ def train(cfg: Config, workdir: str | Path) -> None:
                     _finish(cfg.train, writer, progress, *running)
                     running = None
                     checkpoint.save(checkpoints, state, batches, cfg)
+    print(f"trained {last} steps; {workdir} holds checkpoints/, metrics.jsonl and images/")
 
 
 class Progress:

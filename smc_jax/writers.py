@@ -1,14 +1,14 @@
 """What a run leaves to look at: `metrics.jsonl` and image panels."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from smc_jax import color
+from smc_jax import color, files
+from smc_jax.errors import InputError
 
 
 class Writer:
@@ -20,11 +20,8 @@ class Writer:
     def __init__(self, workdir: str | Path, step: int):
         self._images = Path(workdir) / "images"
         path = Path(workdir) / "metrics.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(kept))
-        os.replace(temporary, path)
+        kept = [line for line in _lines(path) if _step(line, path) <= step]
+        files.write(path, "".join(kept).encode())
         self._file = path.open("a")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -46,3 +43,10 @@ def _lines(path: Path) -> list[str]:
     """Whole lines: what a killed run left of the last one is passed over."""
     text = path.read_text() if path.exists() else ""
     return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _step(line: str, path: Path) -> int:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is damaged at {line.strip():.40}; remove that line") from None

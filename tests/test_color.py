@@ -1,4 +1,5 @@
 import io
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from PIL import Image
 
 from smc_jax import color
-from smc_jax.errors import ImageError
+from smc_jax.errors import ImageError, InputError
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
@@ -209,16 +210,15 @@ def test_write_fails_whole(tmp_path, monkeypatch):
     path = tmp_path / "x.png"
     color.write(path, GREY)
 
-    def fail(image, file, *args):
-        file.write(b"half")
+    def fail(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(ImageError, match=r"x\.png cannot be written: No space left"):
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(InputError, match=r"x\.png cannot be written: No space left"):
         color.write(path, RGB)
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
     np.testing.assert_array_equal(color.read(path), GREY)
-    with pytest.raises(ImageError, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot be written"):
         color.write(path / "y.png", GREY)
 
 
@@ -253,5 +253,5 @@ def test_no_pairs(tmp_path):
 
 def test_same_size():
     color.same_size(GREY, RGB, "x")
-    with pytest.raises(ImageError, match="x: the sources are 7x5 and 7x4 pixels"):
+    with pytest.raises(ImageError, match="x are 7x5 and 7x4 pixels"):
         color.same_size(GREY, RGB[:4], "x")

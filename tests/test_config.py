@@ -13,7 +13,7 @@ import pytest
 
 from configs import ablations, msrs
 from smc_jax import losses, model, scan_orders
-from smc_jax.config import CHOICES, Config, override
+from smc_jax.config import CHOICES, Config, Model, override
 from smc_jax.errors import ConfigError
 from smc_jax.losses import intensity, wavelet
 from smc_jax.selective_scan import METHODS
@@ -213,3 +213,7 @@ def test_choices_are_those_that_the_code_offers():
     assert {field: set(CHOICES[field]) for field in offered} == {
         field: set(names) for field, names in offered.items()
     }
+
+
+def test_network_has_the_defaults_of_its_config():
+    assert model.build(Model()) == model.SMCMamba()

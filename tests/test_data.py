@@ -6,7 +6,7 @@ from PIL import Image
 from data_prep.build import build
 from smc_jax import data
 from smc_jax.config import Data
-from smc_jax.errors import ConfigError
+from smc_jax.errors import ConfigError, ImageError
 from smc_jax.types import Batch
 
 SIZE = 20, 30
@@ -58,7 +58,7 @@ def same(left, right):
 
 
 def test_batches(placed):
-    batch = next(data.batches(Data("x", placed, crop=16, batch=4), 0))
+    batch = next(data.batches(Data("x", placed, crop=16, batch=4), "ivif", 0))
     assert isinstance(batch, Batch)
     for image in batch:
         assert image.shape == (4, 16, 16, 1)
@@ -69,33 +69,33 @@ def test_batches(placed):
 
 def test_seed_decides(placed):
     config = Data("x", placed, crop=16, batch=2)
-    first = take(data.batches(config, 3), 9)
-    again = take(data.batches(Data("x", placed, crop=16, batch=2, threads=1), 3), 9)
+    first = take(data.batches(config, "ivif", 3), 9)
+    again = take(data.batches(Data("x", placed, crop=16, batch=2, threads=1), "ivif", 3), 9)
     assert same(first, again)
-    assert not same(first, take(data.batches(config, 4), 9))
+    assert not same(first, take(data.batches(config, "ivif", 4), 9))
 
 
 def test_resume(placed):
     config = Data("x", placed, crop=16, batch=2)
-    iterator = data.batches(config, 0)
+    iterator = data.batches(config, "ivif", 0)
     take(iterator, 5)
     state = iterator.get_state()
     expected = take(iterator, 6)
-    other = data.batches(config, 0)
+    other = data.batches(config, "ivif", 0)
     take(other, 2)
     other.set_state(state)
     assert same(take(other, 6), expected)
 
 
 def test_epochs_show_every_image_in_another_order(placed):
-    found = images_of(take(data.batches(Data("x", placed, crop=16, batch=2), 0), 30))
+    found = images_of(take(data.batches(Data("x", placed, crop=16, batch=2), "ivif", 0), 30))
     epochs = [tuple(found[i : i + 6]) for i in range(0, 60, 6)]
     assert all(sorted(epoch) == list(range(6)) for epoch in epochs)
     assert len(set(epochs)) > 5
 
 
 def test_sources_are_augmented_alike(placed):
-    for batch in take(data.batches(Data("x", placed, crop=16, batch=2), 0), 20):
+    for batch in take(data.batches(Data("x", placed, crop=16, batch=2), "ivif", 0), 20):
         np.testing.assert_allclose(batch.a + batch.b, 1, atol=1e-6)
 
 
@@ -103,7 +103,7 @@ def test_sources_are_augmented_alike(placed):
 def test_crops_are_windows_in_any_place_and_turn(placed, augment):
     config = Data("x", placed, crop=16, batch=4, augment=augment)
     corners, turns = set(), set()
-    for batch in take(data.batches(config, 0), 100):
+    for batch in take(data.batches(config, "ivif", 0), 100):
         for crop in values(batch.a):
             crop = crop % (SIZE[0] * SIZE[1])
             top, left = divmod(int(crop.min()), SIZE[1])
@@ -126,7 +126,7 @@ def test_flat_crops_are_drawn_again(tmp_path, monkeypatch):
     image = np.full((16, 256), 40, np.uint8)
     image[:, :32] = np.random.default_rng(0).integers(0, 256, (16, 32))
     config = Data("x", make(tmp_path, [image]), crop=16)
-    flat = sum(batch.a.std() < 0.01 for batch in take(data.batches(config, 0), 200))
+    flat = sum(batch.a.std() < 0.01 for batch in take(data.batches(config, "ivif", 0), 200))
     # 48 of 241 places see texture: 80 % of single draws are flat, and 0.8^8 of eight in a row.
     assert 200 * 0.8**data.DRAWS * 0.3 < flat < 200 * 0.8**data.DRAWS * 2
 
@@ -155,7 +155,7 @@ def test_processes_share_the_images(placed, monkeypatch):
     seen = []
     for process in range(2):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-        batches = take(data.batches(config, 0), 6)
+        batches = take(data.batches(config, "ivif", 0), 6)
         assert batches[0].a.shape[0] == 2
         seen.append(set(images_of(batches)))
     assert seen[0].isdisjoint(seen[1])
@@ -165,21 +165,23 @@ def test_processes_share_the_images(placed, monkeypatch):
 def test_uneven_shares_are_refused(placed, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 7)
     with pytest.raises(ConfigError, match="batch is 4; 7 processes must divide it"):
-        data.batches(Data("x", placed, crop=16, batch=4), 0)
+        data.batches(Data("x", placed, crop=16, batch=4), "ivif", 0)
     with pytest.raises(ConfigError, match="x has 6 pairs in train, for 7 processes"):
-        data.batches(Data("x", placed, crop=16, batch=7), 0)
+        data.batches(Data("x", placed, crop=16, batch=7), "ivif", 0)
 
 
 def test_crop_larger_than_an_image(placed):
     with pytest.raises(ConfigError, match=r"crop is 21, but 0 of x is 30x20; take a smaller crop"):
-        data.batches(Data("x", placed, crop=21), 0)
+        data.batches(Data("x", placed, crop=21), "ivif", 0)
 
 
 def test_missing_data_set(placed, tmp_path):
     with pytest.raises(ConfigError, match=f"no data set in {tmp_path}/y; build it: python -m data"):
-        data.batches(Data("y", str(tmp_path)), 0)
+        data.batches(Data("y", str(tmp_path)), "ivif", 0)
     with pytest.raises(ConfigError, match="x has no split 'test', but train"):
         data.open_source(placed, "x", "test")
+    with pytest.raises(ConfigError, match=r"x holds pairs for ivif, but config\.task is mdif"):
+        data.batches(Data("x", placed, crop=16), "mdif", 0)
 
 
 def test_damaged_data_set(tmp_path):
@@ -187,7 +189,30 @@ def test_damaged_data_set(tmp_path):
     (file,) = tmp_path.glob("x/*/*.array_record*")
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ConfigError, match="x is damaged; build it again"):
-        data.batches(Data("x", str(tmp_path), crop=16), 0)
+        data.batches(Data("x", str(tmp_path), crop=16), "ivif", 0)
     file.unlink()
     with pytest.raises(ConfigError, match="x is damaged; build it again"):
-        data.batches(Data("x", str(tmp_path), crop=16), 0)
+        data.batches(Data("x", str(tmp_path), crop=16), "ivif", 0)
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
+def test_damaged_description_of_a_data_set(tmp_path, file):
+    make(tmp_path, [place(0)])
+    (tmp_path / "x/1.0.0" / file).write_text("{")
+    with pytest.raises(ConfigError, match="x is damaged; build it again"):
+        data.open_source(str(tmp_path), "x", "train")
+
+
+def test_damaged_record_is_named(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (5, 300, 300), dtype=np.uint8)
+    make(tmp_path, list(noise))
+    (file,) = tmp_path.glob("x/*/*.array_record*")
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(64)
+    file.write_bytes(content)
+    source = data.open_source(str(tmp_path), "x", "train")
+    assert data.pair(source, 0).name == "0"
+    with pytest.raises(ImageError, match="record 2 of the data set is damaged"):
+        data.pair(source, 2)
+    assert data.pair(source, 4).name == "4"

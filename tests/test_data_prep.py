@@ -49,6 +49,11 @@ def run(*arguments):
     )
 
 
+def examples(out, name, split):
+    source = data.open_source(str(out), name, split)
+    return [data.pair(source, index) for index in range(len(source))]
+
+
 @pytest.mark.parametrize("kinds", [("grey8", "rgb8"), ("grey16", "grey16"), ("rgb8", "grey16")])
 def test_round_trip(tmp_path, kinds):
     fill(tmp_path / "in/train", kinds, names=["b", "a", "c"], gt=True)
@@ -58,12 +63,12 @@ def test_round_trip(tmp_path, kinds):
     assert target == tmp_path / "out/x1"
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["x1"]
     for split, names in (("train", ["a", "b", "c"]), ("val-2", ["d"])):
-        examples = list(data.examples(str(tmp_path / "out"), "x1", split))
-        assert [e.name for e in examples] == names
-        for example in examples:
-            for found, kind in zip(example[1:], (*kinds, "rgb8"), strict=True):
-                assert found.dtype == KINDS[kind].dtype
-                np.testing.assert_array_equal(found, KINDS[kind])
+        found = examples(tmp_path / "out", "x1", split)
+        assert [e.name for e in found] == names
+        for example in found:
+            for image, kind in zip(example[1:], (*kinds, "rgb8"), strict=True):
+                assert image.dtype == KINDS[kind].dtype
+                np.testing.assert_array_equal(image, KINDS[kind])
 
 
 def test_files_are_stored_as_published(tmp_path):
@@ -88,7 +93,7 @@ def test_ground_truth_in_one_split_only(tmp_path):
     fill(tmp_path / "in/test")
     build(tmp_path / "in", "mfif", "x", tmp_path / "out")
     for split, truth in (("train", True), ("test", False)):
-        for example in data.examples(str(tmp_path / "out"), "x", split):
+        for example in examples(tmp_path / "out", "x", split):
             assert (example.truth is not None) == truth
 
 
@@ -114,13 +119,13 @@ def test_all_problems_are_listed(tmp_path):
         "test holds no pair: no name is in both a/ and b/",
         "third/b is no folder; pairs lie in a/ and b/ under equal names",
         "train/a/lonely.png has no partner; add b/lonely.* or remove this",
+        "train/a/untrue.png has no ground truth; add gt/untrue.*",
         "train/gt/lonely.png has no pair; add it or remove this",
         "train/gt/more.png has no pair; add it or remove this",
         "train/b/empty.png is empty; replace it by a PNG, JPEG, BMP or TIFF",
-        "train/gt/long.png: the sources are 9x6 and 5x6 pixels; align and crop them to one size",
-        "train/a/size.png: the sources are 9x6 and 9x5 pixels; align and crop them to one size",
+        "train/a/long.png and train/gt/long.png are 9x6 and 5x6 pixels; align and crop them to one size",
+        "train/a/size.png and train/b/size.png are 9x6 and 9x5 pixels; align and crop them to one size",
         "train/a/text.png is no image; replace it by a PNG, JPEG, BMP or TIFF",
-        "train/a/untrue.png has no ground truth; add gt/untrue.*",
     ]
     assert not (tmp_path / "out").exists()
 
@@ -132,6 +137,7 @@ def test_all_problems_are_listed(tmp_path):
         ({"name": "My-Set"}, "--name=My-Set must be"),
         ({"name": "../x"}, "--name=../x must be"),
         ({"pairs": "nowhere"}, "nowhere is no folder"),
+        ({"pairs": "."}, "lies in --pairs="),
         ({"pairs": "in/train"}, "train holds no split; it needs folders like train/a"),
     ],
 )
@@ -145,14 +151,14 @@ def test_bad_arguments(tmp_path, change, message):
 
 def test_overwrite(tmp_path):
     fill(tmp_path / "in/train", names=["old"])
-    out = str(tmp_path / "out")
+    out = tmp_path / "out"
     build(tmp_path / "in", "ivif", "x", tmp_path / "out")
     fill(tmp_path / "in/train", names=["young"])
     with pytest.raises(BuildError, match="x exists; add --overwrite"):
         build(tmp_path / "in", "ivif", "x", tmp_path / "out")
-    assert [e.name for e in data.examples(out, "x", "train")] == ["old"]
+    assert [e.name for e in examples(out, "x", "train")] == ["old"]
     build(tmp_path / "in", "ivif", "x", tmp_path / "out", overwrite=True)
-    assert [e.name for e in data.examples(out, "x", "train")] == ["old", "young"]
+    assert [e.name for e in examples(out, "x", "train")] == ["old", "young"]
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["x"]
 
 
@@ -185,7 +191,7 @@ def test_broken_off_build_leaves_nothing(tmp_path, monkeypatch, error):
         with pytest.raises(type(error)):
             build(tmp_path / "in", "ivif", name, out, overwrite=True)
         assert listing(out) == before
-    assert len(list(data.examples(str(out), "old", "train"))) == 3
+    assert len(examples(out, "old", "train")) == 3
 
 
 def test_command(tmp_path):
@@ -225,8 +231,8 @@ from data_prep.build import build
 from smc_jax import config, data
 
 build(Path({str(tmp_path / "in")!r}), "ivif", "x", Path({str(tmp_path)!r}))
-list(data.examples({str(tmp_path)!r}, "x", "train"))
-next(data.batches(config.Data("x", {str(tmp_path)!r}, crop=4), 0))
+data.pair(data.open_source({str(tmp_path)!r}, "x", "train"), 0)
+next(data.batches(config.Data("x", {str(tmp_path)!r}, crop=4), "ivif", 0))
 assert "tensorflow" not in sys.modules
 """
     done = subprocess.run(

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 
 from data_prep.build import build
 from smc_jax import evaluate, metrics, report
+from smc_jax.errors import ConfigError, ImageError, InputError
 
 ROOT = Path(__file__).parents[1]
 
@@ -176,9 +178,13 @@ def check_truths(out):
 
 def test_ground_truth_of_a_folder(pairs, fused, tmp_path, capsys):
     truths(pairs / "gt")
-    assert evaluate.main(str(tmp_path / "out"), fused=[str(fused)], pairs=str(pairs)) == 0
+    save(pairs / "gt/lonely.png", scene(3))
+    assert evaluate.main(str(tmp_path / "out"), fused=[str(fused)], pairs=str(pairs)) == 2
     check_truths(tmp_path / "out")
-    assert "PSNR_GT" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "PSNR_GT" in printed.out
+    assert "p1.png has no ground truth; add gt/p1.*" in printed.err
+    assert "lonely.png has no pair; add it or remove this" in printed.err
 
 
 def test_data_set(pairs, fused, tmp_path):
@@ -193,10 +199,10 @@ def test_data_set(pairs, fused, tmp_path):
     assert rows(tmp_path / "out") == rows(tmp_path / "folder")
 
 
-def test_unknown_data_set_or_split(fused, tmp_path, capsys):
+def test_unknown_data_set(fused, tmp_path):
     arguments = {"fused": [str(fused)], "dataset": "mine", "data_dir": str(tmp_path)}
-    assert evaluate.main(str(tmp_path / "out"), **arguments) == 2
-    assert capsys.readouterr().err.startswith(f"error: no data set in {tmp_path / 'mine'}")
+    with pytest.raises(ConfigError, match=f"no data set in {tmp_path / 'mine'}"):
+        evaluate.main(str(tmp_path / "out"), **arguments)
 
 
 def test_bad_files_fail_alone(pairs, model, tmp_path, capsys):
@@ -233,21 +239,17 @@ def test_fused_missing_or_of_another_size(pairs, fused, tmp_path, capsys):
     assert evaluate.main(str(out), fused=[str(fused)], pairs=str(pairs)) == 2
     errors = capsys.readouterr().err
     assert f"no image p0.* in {fused}" in errors
-    assert f"{fused / 'p1.tif'} is 16x12, but a of p1 is 32x24" in errors
+    assert f"{fused / 'p1.tif'} and its source a are 16x12 and 32x24 pixels" in errors
     assert [name for method, name in rows(out) if method == "other"] == ["p2", "mean"]
     assert [name for method, name in rows(out) if method == "Max"] == ["p0", "p1", "p2", "mean"]
 
 
-def test_nothing_to_score_leaves_nothing(pairs, fused, tmp_path, capsys):
+def test_nothing_to_score_leaves_nothing(pairs, fused, tmp_path):
     for file in fused.iterdir():
         file.write_bytes(b"")
     out = tmp_path / "out"
-    assert evaluate.main(str(out), fused=[str(fused)], pairs=str(pairs)) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: nothing could be scored: ")
-    assert "p0.tif" in error
-    assert "(and 2 more)" in error
-    assert error.count("\n") == 1
+    with pytest.raises(ImageError, match=r"^nothing could be scored: .*p0.tif.*\(and 2 more\)$"):
+        evaluate.main(str(out), fused=[str(fused)], pairs=str(pairs))
     assert not out.exists()
 
 
@@ -263,16 +265,14 @@ def test_nothing_to_score_leaves_nothing(pairs, fused, tmp_path, capsys):
         ({"pairs": "{pairs}", "fused": ["{pairs}/a"], "out": "{pairs}/a/p0.png"}, "is a file"),
     ],
 )
-def test_wrong_arguments(pairs, tmp_path, capsys, given, message):
+def test_wrong_arguments(pairs, tmp_path, given, message):
     def fill(value):
         return [fill(v) for v in value] if isinstance(value, list) else value.format(pairs=pairs)
 
     arguments = {"out": str(tmp_path / "out")} | {k: fill(v) for k, v in given.items()}
-    assert evaluate.main(arguments.pop("out"), **arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert message in error
-    assert error.count("\n") == 1
+    with pytest.raises(InputError, match=re.escape(message)) as raised:
+        evaluate.main(arguments.pop("out"), **arguments)
+    assert len(str(raised.value).splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -336,4 +336,4 @@ def test_command(pairs, fused, tmp_path, monkeypatch):
     save(fused / "p2.tif", scene(1, size=(40, 40)))
     run = subprocess.run([*command, f"--fused={fused}"], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2
-    assert "p2.tif is 40x40" in run.stderr
+    assert "p2.tif and its source a are 40x40 and" in run.stderr

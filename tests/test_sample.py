@@ -229,7 +229,8 @@ def test_written_folders(written):
             pairs, problems = color.pairs(written / "pairs" / task / split)
             assert problems == []
             assert [p.name for p in pairs] == names
-            found = list(data.examples(str(written / "data"), f"sample_{task}", split))
+            source = data.open_source(str(written / "data"), f"sample_{task}", split)
+            found = [data.pair(source, index) for index in range(len(source))]
             assert [e.name for e in found] == names
             for example in found:
                 for image, expected in zip(

@@ -22,6 +22,7 @@ from smc_jax import (
     train,
     train_state,
     train_step,
+    writers,
 )
 from smc_jax.config import Config, override
 from smc_jax.errors import ConfigError, InputError
@@ -318,3 +319,15 @@ def test_loss_that_is_not_finite_ends_the_run(cfg, tmp_path):
     wild = override(cfg, {"optim.lr": 1e30, "optim.schedule": "constant"})
     with pytest.raises(InputError, match=r"loss of step \d is not finite"):
         train.train(wild, tmp_path)
+
+
+def test_damaged_metrics_are_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(InputError, match=r'metrics\.jsonl is damaged at {"st; remove that line'):
+        writers.Writer(tmp_path, 3)
+
+
+def test_workdir_that_is_a_file_is_refused(cfg, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match=r"--workdir=.*is a file; give a folder"):
+        train.train(cfg, tmp_path / "file")

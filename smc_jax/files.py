@@ -1,0 +1,46 @@
+"""Files that appear whole or not at all, and folders that can be written to."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from smc_jax.errors import InputError
+
+
+def write(path: str | Path, content: bytes) -> None:
+    """Writes a file, and the folders on its way; what was there before stays until it is whole.
+
+    Raises:
+      InputError: the folder cannot be written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def check_folder(path: str | Path, flag: str) -> None:
+    """Tells before the work whether its results can be written.
+
+    Args:
+      path: a folder that is there or will be made.
+      flag: the command line's name for it.
+
+    Raises:
+      InputError: it is a file, lies in a file, or may not be written to.
+    """
+    there = next(p for p in (Path(path).absolute(), *Path(path).absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise InputError(f"{flag}={path}: {there} is a file; give a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{flag}={path}: {there} may not be written to; give another folder")

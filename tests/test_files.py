@@ -1,0 +1,41 @@
+import os
+
+import pytest
+
+from smc_jax import files
+from smc_jax.errors import InputError
+
+
+def test_write_replaces_whole_files(tmp_path):
+    path = tmp_path / "new" / "x.txt"
+    files.write(path, b"one")
+    files.write(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert os.stat(path).st_mode & 0o777 == 0o644
+    assert [p.name for p in path.parent.iterdir()] == ["x.txt"]
+
+
+def test_failed_write_leaves_what_was_there(tmp_path):
+    (tmp_path / "x" / "inside").mkdir(parents=True)
+    with pytest.raises(InputError, match="x cannot be written"):
+        files.write(tmp_path / "x", b"no file can replace this folder")
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match="cannot be written"):
+        files.write(tmp_path / "file" / "x", b"")
+
+
+def test_check_folder(tmp_path):
+    files.check_folder(tmp_path, "--out")
+    files.check_folder(tmp_path / "one" / "two", "--out")
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=f"--out={path}: .*file is a file; give a folder"):
+            files.check_folder(path, "--out")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_check_folder_that_may_not_be_written(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="may not be written to"):
+        files.check_folder(tmp_path / "new", "--out")
