@@ -206,7 +206,7 @@ def test_choices_are_those_that_the_code_offers():
     offered = {
         "model.frequency_order": scan_orders.GRIDS,
         "model.cross_order": scan_orders.CROSSINGS,
-        "model.scan_method": {"auto", *METHODS},
+        "model.scan_method": set(METHODS),
         "loss.intensity_rule": intensity.RULES,
         "loss.wavelet": wavelet.SCHEMES,
     }

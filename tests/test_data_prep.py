@@ -114,6 +114,7 @@ def test_all_problems_are_listed(tmp_path):
     with pytest.raises(BuildError) as caught:
         build(tmp_path / "in", "mfif", "x", tmp_path / "out")
     lines = [line.replace(f"{tmp_path}/in/", "") for line in str(caught.value).splitlines()]
+    align = "pixels; align and crop them to one size"
     assert lines == [
         "all: no name for a split; take letters and digits, not `all`",
         "test holds no pair: no name is in both a/ and b/",
@@ -123,8 +124,8 @@ def test_all_problems_are_listed(tmp_path):
         "train/gt/lonely.png has no pair; add it or remove this",
         "train/gt/more.png has no pair; add it or remove this",
         "train/b/empty.png is empty; replace it by a PNG, JPEG, BMP or TIFF",
-        "train/a/long.png and train/gt/long.png are 9x6 and 5x6 pixels; align and crop them to one size",
-        "train/a/size.png and train/b/size.png are 9x6 and 9x5 pixels; align and crop them to one size",
+        f"train/a/long.png and train/gt/long.png are 9x6 and 5x6 {align}",
+        f"train/a/size.png and train/b/size.png are 9x6 and 9x5 {align}",
         "train/a/text.png is no image; replace it by a PNG, JPEG, BMP or TIFF",
     ]
     assert not (tmp_path / "out").exists()

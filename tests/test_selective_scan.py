@@ -7,29 +7,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smc_jax.selective_scan import METHODS, selective_scan
+from smc_jax.selective_scan import METHODS, _check, analytic, selective_scan
 
-NAMES = ("x", "dt", "A", "B", "C", "D")
+NAMES = ("x", "dt", "A", "B", "C", "D", "initial_state")
 
 
-def token_loop(x, dt, A, B, C, D, dy, reverse):
-    """y and the gradients of sum(y * dy), in float64, a token and a channel at a time."""
-    x, dt, A, B, C, D, dy = (np.asarray(v, np.float64) for v in (x, dt, A, B, C, D, dy))
+def token_loop(x, dt, A, B, C, D, start, dy, dend, reverse):
+    """y, the final state h, and the gradients of sum(y dy) + sum(h dend), in float64, a token and
+    a channel at a time.
+    """
+    x, dt, A, B, C, D, start, dy, dend = (
+        np.asarray(v, np.float64) for v in (x, dt, A, B, C, D, start, dy, dend)
+    )
     batch, length, width = x.shape
     share = width // B.shape[2]
     order = range(length)[::-1] if reverse else range(length)
-    y = np.zeros_like(x)
+    y, end, dstart = np.zeros_like(x), np.zeros_like(start), np.zeros_like(start)
     dx, ddt, dA, dB, dC = (np.zeros_like(v) for v in (x, dt, A, B, C))
     for b in range(batch):
         for c in range(width):
             g = c // share
-            h, states = np.zeros(A.shape[1]), []
+            h, states = start[b, c], []
             for t in order:
                 states.append(h)
                 h = np.exp(dt[b, t, c] * A[c]) * h + dt[b, t, c] * B[b, t, g] * x[b, t, c]
                 y[b, t, c] = C[b, t, g] @ h + D[c] * x[b, t, c]
                 dC[b, t, g] += dy[b, t, c] * h
-            q = np.zeros(A.shape[1])
+            end[b, c], q = h, dend[b, c]
             for t, before in zip(list(order)[::-1], states[::-1], strict=True):
                 q = q + dy[b, t, c] * C[b, t, g]
                 a = np.exp(dt[b, t, c] * A[c])
@@ -38,7 +42,8 @@ def token_loop(x, dt, A, B, C, D, dy, reverse):
                 dx[b, t, c] = q @ B[b, t, g] * dt[b, t, c] + D[c] * dy[b, t, c]
                 dB[b, t, g] += q * dt[b, t, c] * x[b, t, c]
                 q = q * a
-    return y, (dx, ddt, dA, dB, dC, (dy * x).sum((0, 1)))
+            dstart[b, c] = q
+    return y, end, (dx, ddt, dA, dB, dC, (dy * x).sum((0, 1)), dstart)
 
 
 def draw(batch, length, groups, width, state, seed=0, dt_scale=0.1, dtype=np.float32):
@@ -49,16 +54,28 @@ def draw(batch, length, groups, width, state, seed=0, dt_scale=0.1, dtype=np.flo
     A = -np.exp(r.uniform(0, 2.5, (channels, state)))
     B, C = r.standard_normal((2, batch, length, groups, state))
     D = r.standard_normal(channels)
-    return [jnp.asarray(v, dtype) for v in (x, dt, A, B, C, D, dy)]
+    start, dend = r.standard_normal((2, batch, channels, state))
+    return [jnp.asarray(v, dtype) for v in (x, dt, A, B, C, D, start, dy, dend)]
 
 
-def run(arguments, dy, **options):
+def run(arguments, **options):
+    *arguments, dy, dend = arguments
+
     def loss(*arguments):
-        y = selective_scan(*arguments, **options)
-        return (y * dy).sum(), y
+        *arguments, start = arguments
+        y, end = selective_scan(*arguments, initial_state=start, return_final_state=True, **options)
+        return (y * dy).sum() + (end * dend).sum(), (y, end)
 
-    (_, y), gradients = jax.jit(jax.value_and_grad(loss, range(6), has_aux=True))(*arguments)
-    return y, gradients
+    grad = jax.value_and_grad(loss, range(len(NAMES)), has_aux=True)
+    (_, (y, end)), gradients = jax.jit(grad)(*arguments)
+    return y, end, gradients
+
+
+def check(got, wanted, value=1e-6, gradient=1e-5):
+    assert error(got[0], wanted[0]) < value
+    assert error(got[1], wanted[1]) < value, "final state"
+    for name, ours, theirs in zip(NAMES, got[2], wanted[2], strict=True):
+        assert error(ours, theirs) < gradient, f"gradient of {name}"
 
 
 def error(got, wanted):
@@ -80,12 +97,8 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 @pytest.mark.parametrize("method", METHODS)
 def test_equals_token_loop(method, shape, reverse):
-    *arguments, dy = draw(*shape)
-    y, gradients = run(arguments, dy, method=method, reverse=reverse)
-    wanted, wanted_gradients = token_loop(*arguments, dy, reverse)
-    assert error(y, wanted) < 1e-6
-    for name, got, want in zip(NAMES, gradients, wanted_gradients, strict=True):
-        assert error(got, want) < 1e-5, f"gradient of {name}"
+    arguments = draw(*shape)
+    check(run(arguments, method=method, reverse=reverse), token_loop(*arguments, reverse))
 
 
 @settings(max_examples=15, deadline=None)
@@ -97,43 +110,33 @@ def test_equals_token_loop(method, shape, reverse):
     state=st.integers(1, 4),
     chunk=st.integers(1, 50),
     reverse=st.booleans(),
+    method=st.sampled_from(list(analytic.METHODS)),
 )
-def test_chunked_for_any_shape(batch, length, groups, width, state, chunk, reverse):
-    *arguments, dy = draw(batch, length, groups, width, state, seed=length)
-    y, gradients = run(arguments, dy, method="chunked", chunk=chunk, reverse=reverse)
-    wanted, wanted_gradients = token_loop(*arguments, dy, reverse)
-    assert error(y, wanted) < 1e-6
-    for name, got, want in zip(NAMES, gradients, wanted_gradients, strict=True):
-        assert error(got, want) < 1e-5, f"gradient of {name}"
+def test_any_shape_and_chunk(batch, length, groups, width, state, chunk, reverse, method):
+    arguments = draw(batch, length, groups, width, state, seed=length)
+    got = run(arguments, method=method, chunk=chunk, reverse=reverse)
+    check(got, token_loop(*arguments, reverse))
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dt_scale", [0.0, 1e-6, 1e3])
 def test_no_step_size_overflows(method, dt_scale):
-    *arguments, dy = draw(1, 70, 1, 2, 4, dt_scale=dt_scale)
-    y, gradients = run(arguments, dy, method=method)
-    wanted, wanted_gradients = token_loop(*arguments, dy, False)
-    assert error(y, wanted) < 1e-6
-    for name, got, want in zip(NAMES, gradients, wanted_gradients, strict=True):
-        assert error(got, want) < 1e-5, f"gradient of {name}"
+    arguments = draw(1, 70, 1, 2, 4, dt_scale=dt_scale)
+    check(run(arguments, method=method), token_loop(*arguments, False))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_float64_under_x64(method):
     with jax.enable_x64(True):
-        *arguments, dy = draw(1, 33, 2, 3, 4, dtype=np.float64)
-        y, gradients = run(arguments, dy, method=method)
-        wanted, wanted_gradients = token_loop(*arguments, dy, False)
-        assert y.dtype == jnp.float64
-        assert error(y, wanted) < 1e-13
-        for got, want in zip(gradients, wanted_gradients, strict=True):
-            assert error(got, want) < 1e-12
+        arguments = draw(1, 33, 2, 3, 4, dtype=np.float64)
+        got = run(arguments, method=method)
+        assert got[0].dtype == jnp.float64
+        check(got, token_loop(*arguments, False), value=1e-13, gradient=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_bfloat16_keeps_a_float32_state(method):
-    *arguments, _ = draw(1, 200, 1, 4, 8)
-    halves = [v.astype(jnp.bfloat16) for v in arguments]
+    halves = [v.astype(jnp.bfloat16) for v in draw(1, 200, 1, 4, 8)[:6]]
     y = selective_scan(*halves, method=method)
     exact = selective_scan(*(v.astype(jnp.float32) for v in halves), method="reference")
     assert y.dtype == jnp.bfloat16
@@ -142,7 +145,7 @@ def test_bfloat16_keeps_a_float32_state(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_vmap_equals_batch(method):
-    x, dt, A, B, C, D, _ = draw(3, 20, 2, 4, 3)
+    x, dt, A, B, C, D, *_ = draw(3, 20, 2, 4, 3)
 
     def one(x, dt, B, C):
         return selective_scan(x[None], dt[None], A, B[None], C[None], D, method=method)[0]
@@ -152,16 +155,170 @@ def test_vmap_equals_batch(method):
 
 
 def test_one_group_may_be_left_out():
-    x, dt, A, B, C, D, _ = draw(2, 10, 1, 4, 3)
+    x, dt, A, B, C, D, *_ = draw(2, 10, 1, 4, 3)
     np.testing.assert_array_equal(
         selective_scan(x, dt, A, B[:, :, 0], C[:, :, 0], D), selective_scan(x, dt, A, B, C, D)
     )
 
 
-def test_unknown_method_and_unfit_shapes_are_named():
-    x, dt, A, B, C, D, _ = draw(1, 10, 1, 4, 3)
-    with pytest.raises(ValueError, match="associative"):
-        selective_scan(x, dt, A, B, C, D, method="fast")
-    B, C = (jnp.repeat(v, 2, axis=2) for v in (B, C))
-    with pytest.raises(ValueError, match="must divide"):
-        selective_scan(x[..., :3], dt[..., :3], A[:3], B, C)
+@pytest.mark.parametrize("method", METHODS)
+def test_gradient_under_vmap(method):
+    """Also where some arguments are shared by what is mapped."""
+    x, dt, A, B, C, D, *_ = draw(3, 20, 2, 4, 3)
+    rates = jnp.stack([A, 2 * A, 3 * A])
+
+    def loss(x, A, B, C):
+        return (selective_scan(x[None], dt[:1], A, B[None], C[None], D, method=method) ** 2).sum()
+
+    grad = jax.grad(loss, range(4))
+    mapped = jax.jit(jax.vmap(grad, (0, 0, None, 0)))(x, rates, B[0], C)
+    for i in range(3):
+        one = grad(x[i], rates[i], B[0], C[i])
+        for got, want in zip(mapped, one, strict=True):
+            np.testing.assert_allclose(got[i], want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", analytic.METHODS)
+def test_mapped_scans_share_one_call(method):
+    """However many there are, and whether mapped once or twice: nothing is run one by one."""
+    x, dt, A, B, C, *_ = draw(6, 20, 1, 4, 3)
+
+    def one(x, dt, B, C):
+        return selective_scan(x[None], dt[None], A, B[None], C[None], method=method)[0]
+
+    def count(function, *arguments):
+        text = jax.jit(function).lower(*arguments).as_text()
+        return text.count("stablehlo.while")
+
+    once = count(one, *(v[0] for v in (x, dt, B, C)))
+    twice = [v.reshape(2, 3, *v.shape[1:]) for v in (x, dt, B, C)]
+    assert count(jax.vmap(jax.vmap(one)), *twice) == once
+    np.testing.assert_allclose(
+        jax.vmap(jax.vmap(one))(*twice).reshape(x.shape), jax.vmap(one)(x, dt, B, C), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_halves_make_a_whole(method):
+    """The state handed on from one part of a sequence is all that the next needs of it."""
+    x, dt, A, B, C, D, start, *_ = draw(2, 50, 2, 3, 4)
+    keep = {"return_final_state": True, "method": method}
+    whole, end = selective_scan(x, dt, A, B, C, D, initial_state=start, **keep)
+    parts, state = [], start
+    for part in (slice(0, 17), slice(17, 50)):
+        x_, dt_, B_, C_ = (v[:, part] for v in (x, dt, B, C))
+        y, state = selective_scan(x_, dt_, A, B_, C_, D, initial_state=state, **keep)
+        parts.append(y)
+    np.testing.assert_allclose(jnp.concatenate(parts, 1), whole, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(state, end, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_reverse_is_a_scan_of_the_flipped_sequence(method):
+    x, dt, A, B, C, D, start, *_ = draw(2, 70, 2, 3, 4)
+    back = selective_scan(x, dt, A, B, C, D, initial_state=start, reverse=True, method=method)
+    flipped = (jnp.flip(v, 1) for v in (x, dt))
+    flipped_BC = (jnp.flip(v, 1) for v in (B, C))
+    there = selective_scan(*flipped, A, *flipped_BC, D, initial_state=start, method=method)
+    np.testing.assert_allclose(back, jnp.flip(there, 1), rtol=1e-5, atol=1e-6)
+
+
+def test_gate_bias_and_softplus():
+    """The arguments of mamba-ssm's selective_scan_fn, by what they stand for."""
+    x, dt, A, B, C, D, *_ = draw(2, 10, 1, 4, 3)
+    z = jnp.cos(x)
+    bias = jnp.linspace(-2.0, 1.0, 4)
+    got = selective_scan(x, dt, A, B, C, D, z=z, dt_bias=bias, dt_softplus=True)
+    step = np.log1p(np.exp(np.asarray(dt + bias, np.float64)))
+    zero = np.zeros((2, 4, 3))
+    y, _, _ = token_loop(x, step, A, B, C, D, zero, x, zero, False)
+    z = np.asarray(z, np.float64)
+    assert error(got, y * z / (1 + np.exp(-z))) < 1e-6
+
+
+@pytest.mark.parametrize("transform", ["scan", "checkpoint", "sharded"])
+def test_auto_inside_other_transformations(transform):
+    *arguments, _, _ = draw(2, 30, 1, 4, 3)
+    arguments = arguments[:6]
+
+    def loss(*arguments):
+        return (selective_scan(*arguments) ** 2).sum()
+
+    def scanned(*arguments):
+        return jax.lax.scan(lambda total, _: (total + loss(*arguments), None), 0.0, None, 2)[0] / 2
+
+    wanted = jax.grad(loss)(*arguments)
+    if transform == "sharded":
+        mesh = jax.make_mesh((1,), ("data",))
+        split = jax.NamedSharding(mesh, jax.P("data"))
+        whole = jax.NamedSharding(mesh, jax.P())
+        places = (split, split, whole, split, split, whole)
+        got = jax.jit(jax.grad(loss), in_shardings=places)(*arguments)
+    else:
+        other = scanned if transform == "scan" else jax.checkpoint(loss)
+        got = jax.jit(jax.grad(other))(*arguments)
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("platforms", [("cpu",), ("cuda",), ("cpu", "cuda")])
+def test_auto_is_exported_for_each_platform(platforms):
+    *arguments, _, _ = draw(1, 30, 1, 4, 3)
+    arguments = arguments[:6]
+
+    def loss(*arguments):
+        return (selective_scan(*arguments) ** 2).sum()
+
+    exported = jax.export.export(jax.jit(jax.grad(loss)), platforms=platforms)(*arguments)
+    assert exported.platforms == platforms
+    if "cpu" in platforms:
+        got = exported.call(*arguments)
+        np.testing.assert_allclose(got, jax.grad(loss)(*arguments), rtol=1e-5)
+
+
+def test_little_is_kept_for_the_gradient():
+    """Nothing of the size of all states, which is 16 times that of x here."""
+    *arguments, _, _ = draw(1, 4096, 1, 8, 16)
+
+    def loss(x, dt, A, B, C, D, _):
+        return (selective_scan(x, dt, A, B, C, D, method="chunked") ** 2).sum()
+
+    step = jax.jit(jax.grad(loss, range(6))).lower(*arguments).compile()
+    assert step.memory_analysis().temp_size_in_bytes < 4096 * 8 * 16 * 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "fast"}, "unknown method 'fast'; it may be auto, reference, associative"),
+        ({"chunk": 0}, "chunk is 0; it must be at least 1"),
+        ({"x": (10, 4)}, r"x has shape \(10, 4\); expected \(b, l, d\)"),
+        ({"dt": (1, 9, 4)}, r"dt has shape \(1, 9, 4\); expected \(1, 10, 4\)"),
+        ({"A": (4, 5)}, r"A has shape \(4, 5\); expected \(4, 3\)"),
+        ({"B": (1, 10, 3, 3)}, "g that divides the 4 channels of x"),
+        ({"C": (1, 10, 2, 3)}, r"C has shape \(1, 10, 2, 3\); expected \(1, 10, 1, 3\)"),
+        ({"D": (3,)}, r"D has shape \(3,\); expected \(4,\)"),
+        ({"initial_state": (1, 3, 4)}, r"initial_state has .*; expected \(1, 4, 3\)"),
+    ],
+)
+def test_what_does_not_fit_is_named(change, message):
+    shapes = {
+        "x": (1, 10, 4),
+        "dt": (1, 10, 4),
+        "A": (4, 3),
+        "B": (1, 10, 1, 3),
+        "C": (1, 10, 1, 3),
+        "D": (4,),
+        "z": (1, 10, 4),
+        "dt_bias": (4,),
+        "initial_state": (1, 4, 3),
+    }
+    given = {"method": "auto", "chunk": None} | shapes | change
+    values = {k: jnp.zeros(v) if isinstance(v, tuple) else v for k, v in given.items()}
+    with pytest.raises(ValueError, match=message):
+        _check(**values)
+
+
+def test_integers_are_refused():
+    x, dt, A, B, C, *_ = draw(1, 10, 1, 4, 3)
+    with pytest.raises(TypeError, match="x is int32; expected floating point"):
+        _check(x.astype(int), dt, A, B, C, None, None, None, None, "auto", None)

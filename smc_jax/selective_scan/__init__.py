@@ -1,88 +1,142 @@
 """The selective scan of Mamba (S6): one function, several implementations of it."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from smc_jax.selective_scan import associative, chunked, reference
+from smc_jax.selective_scan import analytic, associative, reference
 
-METHODS = {
-    "reference": reference.scan,
-    "associative": associative.scan,
-    "chunked": chunked.scan,
-}
+METHODS = ("auto", "reference", "associative", *analytic.METHODS)
+
+Sequence = Float[Array, "b l d"]
+State = Float[Array, "b d n"]
 
 
 def selective_scan(
-    x: Float[Array, "b l d"],
-    dt: Float[Array, "b l d"],
+    x: Sequence,
+    dt: Sequence,
     A: Float[Array, "d n"],
     B: Float[Array, "b l n"] | Float[Array, "b l g n"],
     C: Float[Array, "b l n"] | Float[Array, "b l g n"],
     D: Float[Array, "d"] | None = None,
     *,
+    z: Sequence | None = None,
+    dt_bias: Float[Array, "d"] | None = None,
+    dt_softplus: bool = False,
     reverse: bool = False,
+    initial_state: State | None = None,
+    return_final_state: bool = False,
     method: str = "auto",
     chunk: int | None = None,
-) -> Float[Array, "b l d"]:
+) -> Any:
     """Runs the selective state space model along `l` (Gu and Dao 2023, Algorithm 2).
 
-    For each channel, with a state h of n numbers that starts at zero::
+    For each channel, with a state h of n numbers::
 
         h[t] = exp(dt[t] A) h[t-1] + dt[t] B[t] x[t]
-        y[t] = C[t] . h[t] + D x[t]
+        y[t] = (C[t] . h[t] + D x[t]) silu(z[t])
 
-    The state is kept in float32 (float64 for float64 inputs) whatever the inputs' type.
+    The arguments are those of mamba-ssm's `selective_scan_fn`, with the length before the channels.
+    The state is kept in float32 (float64 for float64 inputs) whatever the inputs' type. Under
+    `jax.vmap` the mapped scans ride side by side in one call.
 
     Args:
       x: the sequence.
-      dt: step sizes, at least 0; already through softplus.
+      dt: step sizes, at least 0 (after `dt_bias` and `dt_softplus`).
       A: decay rates, at most 0.
       B: how a token enters the state. With a group axis `g` that divides `d`, channels
         `[i d/g, (i+1) d/g)` share `B[:, :, i]`: independent scans ride side by side in one call.
       C: how the state is read, shaped like `B`.
       D: weight of the skip connection.
+      z: gate.
+      dt_bias: added to `dt`.
+      dt_softplus: apply softplus to `dt` after that.
       reverse: scan from the last token to the first.
+      initial_state: h before the first token that is scanned; zero if None.
+      return_final_state: return h after the last token that is scanned as well.
       method: `reference` (a loop over tokens), `associative` (`jax.lax.associative_scan`; needs
         memory for several (l, d, n) arrays), `chunked` (loops over tokens, keeps chunk boundaries
-        only, analytic gradient), or `auto`: `chunked` on a CPU, else `associative`.
-      chunk: tokens between two kept states of `chunked`; None lets it choose.
+        only), `two_level` (all chunks side by side), or `auto`: `two_level` on a GPU, else
+        `chunked`, chosen when the platform is known.
+      chunk: tokens between two kept states of `chunked` and `two_level`; None lets them choose.
 
     Returns:
-      y, of x's type.
+      y, "b l d" of x's type; with `return_final_state` y and the final state, "b d n".
 
     Raises:
       ValueError: an unknown method, or shapes that do not belong together.
+      TypeError: an argument of integers or complex numbers.
     """
-    method = _method(method)
     if B.ndim == 3:
         B, C = B[:, :, None], C[:, :, None]
-    groups = B.shape[2]
-    if B.shape != C.shape or dt.shape != x.shape or x.shape[2] % groups:
-        raise ValueError(
-            f"selective_scan: x {x.shape} and dt {dt.shape} must agree, B {B.shape} and "
-            f"C {C.shape} too, and their {groups} groups must divide the {x.shape[2]} channels"
-        )
+    _check(x, dt, A, B, C, D, z, dt_bias, initial_state, method, chunk)
+    batch, length, width = x.shape
+    groups, states = B.shape[2:]
     state = jnp.promote_types(x.dtype, jnp.float32)
-    y = METHODS[method](
+    dt = dt.astype(state)
+    if dt_bias is not None:
+        dt = dt + dt_bias.astype(state)
+    if dt_softplus:
+        dt = jax.nn.softplus(dt)
+    if initial_state is None:
+        initial_state = jnp.zeros((batch, width, states), state)
+    arguments = (
         rearrange(x.astype(state), "b l (g d) -> b l g d", g=groups),
-        rearrange(dt.astype(state), "b l (g d) -> b l g d", g=groups),
+        rearrange(dt, "b l (g d) -> b l g d", g=groups),
         rearrange(A.astype(state), "(g d) n -> g d n", g=groups),
         B.astype(state),
         C.astype(state),
-        reverse=reverse,
-        chunk=chunk,
+        rearrange(initial_state.astype(state), "b (g d) n -> b g d n", g=groups),
     )
+    if method == "reference":
+        y, end = reference.scan(*arguments, reverse=reverse)
+    elif method == "associative":
+        y, end = associative.scan(*arguments, reverse=reverse)
+    else:
+        chunk = min(chunk or analytic.CHUNK, length)
+        y, end = analytic.scan(*arguments, method, reverse, chunk)
     y = rearrange(y, "b l g d -> b l (g d)")
     if D is not None:
         y = y + D.astype(state) * x.astype(state)
-    return y.astype(x.dtype)
+    if z is not None:
+        y = y * jax.nn.silu(z.astype(state))
+    y = y.astype(x.dtype)
+    return (y, rearrange(end, "b g d n -> b (g d) n")) if return_final_state else y
 
 
-def _method(method: str) -> str:
-    if method == "auto":
-        return "chunked" if jax.default_backend() == "cpu" else "associative"
+def _check(x, dt, A, B, C, D, z, dt_bias, initial_state, method, chunk) -> None:
     if method not in METHODS:
-        raise ValueError(f"unknown scan method {method!r}; it may be auto, {', '.join(METHODS)}")
-    return method
+        known = ", ".join(METHODS)
+        raise ValueError(f"selective_scan: unknown method {method!r}; it may be {known}")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"selective_scan: chunk is {chunk}; it must be at least 1")
+    if x.ndim != 3:
+        raise ValueError(f"selective_scan: x has shape {x.shape}; expected (b, l, d)")
+    batch, length, width = x.shape
+    if B.ndim != 4 or width % B.shape[2]:
+        raise ValueError(
+            f"selective_scan: B has shape {B.shape}; expected (b, l, n) or (b, l, g, n) with g "
+            f"that divides the {width} channels of x"
+        )
+    states = B.shape[3]
+    expected = {
+        "x": (x, (batch, length, width)),
+        "dt": (dt, (batch, length, width)),
+        "A": (A, (width, states)),
+        "B": (B, (batch, length, *B.shape[2:])),
+        "C": (C, B.shape),
+        "D": (D, (width,)),
+        "z": (z, (batch, length, width)),
+        "dt_bias": (dt_bias, (width,)),
+        "initial_state": (initial_state, (batch, width, states)),
+    }
+    for name, (value, shape) in expected.items():
+        if value is None:
+            continue
+        if value.shape != shape:
+            raise ValueError(f"selective_scan: {name} has shape {value.shape}; expected {shape}")
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            raise TypeError(f"selective_scan: {name} is {value.dtype}; expected floating point")

@@ -7,146 +7,106 @@ lie side by side in blocks whose state stays in the first-level cache, block aft
 Shapes inside: m blocks, k chunks a block, t tokens a chunk, s scans side by side.
 """
 
-import functools
-
-import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
 from jax import lax
-from jaxtyping import Array, Float
+
+from smc_jax.selective_scan import tokens
+from smc_jax.selective_scan.tokens import Tokens
 
 # Numbers of state that one loop carries. Fewer: the loop's own cost shows; more: the gradient's
 # six arrays of this size leave a 48 KiB cache.
 BLOCK_STATE = 2048
-CHUNK = 64
 
 
-def scan(
-    x: Float[Array, "b l g d"],
-    dt: Float[Array, "b l g d"],
-    A: Float[Array, "g d n"],
-    B: Float[Array, "b l g n"],
-    C: Float[Array, "b l g n"],
-    *,
-    reverse: bool,
-    chunk: int | None,
-) -> Float[Array, "b l g d"]:
-    """Loops over tokens with a hand-written gradient; see `selective_scan`."""
-    batch, length, groups, width = x.shape
-    scans = batch * groups
-    blocks = min(scans, -(-scans * width * A.shape[-1] // BLOCK_STATE))
-    block = -(-scans // blocks)
-    chunk = min(chunk or CHUNK, length)
+def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int):
+    """See `analytic.Method`."""
+    fold = _Fold(x.shape, A.shape[-1], chunk)
 
-    def lay_out(v, to):
-        v = rearrange(v, "b l g ... -> l (b g) ...")
-        # Zeros fill both axes: a token with dt = 0 and x = 0 leaves the state as it is.
-        v = jnp.pad(v, ((0, -length % chunk), (0, -scans % block), (0, 0)))
-        return rearrange(v, f"(k t) (m s) c -> m k t {to}", t=chunk, s=block)
-
-    A = repeat(A, "g d n -> (b g) d n", b=batch)
-    A = jnp.pad(A, ((0, -scans % block), (0, 0), (0, 0)))
-    A = rearrange(A, "(m s) d n -> m n s d", s=block)
-    x, dt = lay_out(x, "(s c)"), lay_out(dt, "(s c)")
-    y = _scan(x, dt, A, lay_out(B, "(c s)"), lay_out(C, "(c s)"), reverse)
-    y = rearrange(y, "m k t (s d) -> (k t) (m s) d", s=block)[:length, :scans]
-    return rearrange(y, "l (b g) d -> b l g d", b=batch)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _scan(
-    x: Float[Array, "m k t sd"],
-    dt: Float[Array, "m k t sd"],
-    A: Float[Array, "m n s d"],
-    B: Float[Array, "m k t ns"],
-    C: Float[Array, "m k t ns"],
-    reverse: bool,
-) -> Float[Array, "m k t sd"]:
-    """What loops read and write has its last two axes merged: an axis of length one (a single
-    scan) would make the compiler copy the whole array.
-    """
-    return _scan_forward(x, dt, A, B, C, reverse)[0]
-
-
-def _scan_forward(x, dt, A, B, C, reverse):
     def block(inputs):
-        x, dt, A, B, C = inputs
+        A, start, sequence = inputs
 
-        def step(h, token):
-            x, dt, B, C = _split(A, *token)
-            h = jnp.exp(dt * A) * h + (dt * x) * B
-            return h, (h * C).sum(0).reshape(-1)
-
-        def chunk(h, tokens):
-            end, y = lax.scan(step, h, tokens, reverse=reverse)
+        def one_chunk(h, part):
+            end, y = tokens.outputs(h, A, part, reverse=reverse)
             return end, (y, h)
 
-        return lax.scan(chunk, jnp.zeros_like(A), (x, dt, B, C), reverse=reverse)[1]
+        end, (y, starts) = lax.scan(one_chunk, start, sequence, reverse=reverse)
+        return y, end, starts
 
-    y, starts = _each(block, (x, dt, A, B, C))
-    return y, (x, dt, A, B, C, starts)
+    inputs = fold.parameters(A), fold.state(start), fold.tokens(x, dt, B, C)
+    y, end, starts = tokens.in_turn(block, inputs)
+    return fold.lanes_back(y), fold.state_back(end), fold.states_back(starts)
 
 
-def _scan_backward(reverse, residuals, dy):
-    """With q the gradient that reaches a state from later tokens, g = q + C dy is its whole
-    gradient, and a g, with a = exp(dt A), what it hands to the state before.
-    """
+def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
+    """See `analytic.Method`."""
+    fold = _Fold(x.shape, A.shape[-1], chunk)
 
     def block(inputs):
-        x, dt, A, B, C, starts, dy = inputs
+        A, dend, *sequence = inputs
 
-        def recompute(h, token):
-            x, dt, B, _ = _split(A, *token)
-            return jnp.exp(dt * A) * h + (dt * x) * B, h
+        def one_chunk(carry, inputs):
+            start, part, dy = inputs
+            return tokens.gradients(carry, start, A, part, dy, reverse=reverse)
 
-        def step(carry, token):
-            q, dA = carry
-            *token, dy, before = token
-            x, dt, B, C = _split(A, *token)
-            dy = dy.reshape(x.shape)
-            a = jnp.exp(dt * A)
-            entering = dt * x
-            g = q + C * dy
-            kept = a * before
-            h = kept + entering * B
-            slope = g * kept
-            through_B = (g * B).sum(0)
-            gradients = (
-                through_B * dt,
-                (slope * A).sum(0) + through_B * x,
-                (g * entering).sum(-1),
-                (h * dy).sum(-1),
-            )
-            return (g * a, dA + slope * dt), [v.reshape(-1) for v in gradients]
+        carry = dend, jnp.zeros_like(A)
+        return lax.scan(one_chunk, carry, tuple(sequence), reverse=not reverse)
 
-        def chunk(carry, inputs):
-            *tokens, dy, start = inputs
-            _, before = lax.scan(recompute, start, tokens, reverse=reverse)
-            return lax.scan(step, carry, (*tokens, dy, before), reverse=not reverse)
-
-        nothing = jnp.zeros_like(A)
-        (_, dA), (dx, ddt, dB, dC) = lax.scan(
-            chunk, (nothing, nothing), (x, dt, B, C, dy, starts), reverse=not reverse
-        )
-        return dx, ddt, dA, dB, dC
-
-    return _each(block, (*residuals, dy))
-
-
-_scan.defvjp(_scan_forward, _scan_backward)
-
-
-def _split(A, x, dt, B, C):
-    """One token's x and dt as "s d", its B and C as "n s 1"."""
-    states, scans, width = A.shape
-    return (
-        *(v.reshape(scans, width) for v in (x, dt)),
-        *(v.reshape(states, scans, 1) for v in (B, C)),
+    inputs = (
+        fold.parameters(A),
+        fold.state(dend),
+        fold.states(starts),
+        fold.tokens(x, dt, B, C),
+        fold.lanes(dy),
     )
+    (dstart, dA), found = tokens.in_turn(block, inputs)
+    dx, ddt = (fold.lanes_back(v) for v in (found.x, found.dt))
+    dB, dC = (fold.lanes_back(v, "(c s)") for v in (found.B, found.C))
+    return dx, ddt, fold.state_back(dA).sum(0), dB, dC, fold.state_back(dstart)
 
 
-def _each(block, inputs):
-    """`lax.map`, without the copies that a loop of one turn would cost."""
-    if inputs[0].shape[0] > 1:
-        return lax.map(block, inputs)
-    return jax.tree.map(lambda v: v[None], block(jax.tree.map(lambda v: v[0], inputs)))
+class _Fold:
+    """Lays scans out in blocks and chunks, and back. Zeros fill both: a token with dt = 0 and
+    x = 0 leaves the state as it is.
+    """
+
+    def __init__(self, shape: tuple[int, ...], states: int, chunk: int):
+        self.batch, self.length, groups, width = shape
+        self.scans = self.batch * groups
+        blocks = min(self.scans, -(-self.scans * width * states // BLOCK_STATE))
+        self.block = -(-self.scans // blocks)
+        self.chunk = chunk
+
+    def tokens(self, x, dt, B, C) -> Tokens:
+        """Each "b l g c" as "m k t (s c)", B and C as "m k t (c s)"."""
+        return Tokens(*map(self.lanes, (x, dt)), *(self.lanes(v, "(c s)") for v in (B, C)))
+
+    def lanes(self, v, lanes: str = "(s c)"):
+        v = rearrange(v, "b l g c -> l (b g) c")
+        v = jnp.pad(v, ((0, -self.length % self.chunk), (0, -self.scans % self.block), (0, 0)))
+        return rearrange(v, f"(k t) (m s) c -> m k t {lanes}", t=self.chunk, s=self.block)
+
+    def lanes_back(self, v, lanes: str = "(s c)"):
+        v = rearrange(v, f"m k t {lanes} -> (k t) (m s) c", s=self.block)
+        return rearrange(v[: self.length, : self.scans], "l (b g) c -> b l g c", b=self.batch)
+
+    def parameters(self, A):
+        """ "g d n" as "m n s d", again for each of the batch."""
+        return self.state(repeat(A, "g d n -> b g d n", b=self.batch))
+
+    def state(self, h):
+        """ "b g d n" as "m n s d"."""
+        return self.states(h[:, None])[:, 0]
+
+    def state_back(self, h):
+        return self.states_back(h[:, None])[:, 0]
+
+    def states(self, h):
+        """ "b k g d n" as "m k n s d"."""
+        h = rearrange(h, "b k g d n -> (b g) k d n")
+        h = jnp.pad(h, ((0, -self.scans % self.block), (0, 0), (0, 0), (0, 0)))
+        return rearrange(h, "(m s) k d n -> m k n s d", s=self.block)
+
+    def states_back(self, h):
+        h = rearrange(h, "m k n s d -> (m s) k d n")[: self.scans]
+        return rearrange(h, "(b g) k d n -> b k g d n", b=self.batch)

@@ -12,12 +12,11 @@ def scan(
     A: Float[Array, "g d n"],
     B: Float[Array, "b l g n"],
     C: Float[Array, "b l g n"],
+    start: Float[Array, "b g d n"],
     *,
     reverse: bool,
-    chunk: int | None,
-) -> Float[Array, "b l g d"]:
-    """One step of `lax.scan` a token; see `selective_scan`. `chunk` has no meaning here."""
-    del chunk
+) -> tuple[Float[Array, "b l g d"], Float[Array, "b g d n"]]:
+    """y and the end state. One step of `lax.scan` a token; see `selective_scan`."""
 
     def step(h, token):
         x, dt, B, C = token
@@ -25,6 +24,5 @@ def scan(
         return h, jnp.einsum("b g d n, b g n -> b g d", h, C)
 
     tokens = tuple(rearrange(v, "b l ... -> l b ...") for v in (x, dt, B, C))
-    h = jnp.zeros_like(tokens[0][0][..., None] * A)
-    _, y = lax.scan(step, h, tokens, reverse=reverse)
-    return rearrange(y, "l b g d -> b l g d")
+    end, y = lax.scan(step, start, tokens, reverse=reverse)
+    return rearrange(y, "l b g d -> b l g d"), end

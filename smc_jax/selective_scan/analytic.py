@@ -1,0 +1,115 @@
+"""The methods that bring their own gradient, behind one `jax.custom_vjp`.
+
+All of them keep the same of the forward pass, the state at chunk boundaries, so that each platform
+may take another one. What `jax.vmap` adds becomes more groups of the same call.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Float
+
+from smc_jax.selective_scan import chunked, two_level
+
+
+class Method(NamedTuple):
+    """Two functions of "b l g d" sequences and "b g d n" states, called with `reverse`, `chunk`.
+
+    `forward(x, dt, A, B, C, start)` gives y, the end state, and "b k g d n", the state that enters
+    each of k chunks; `backward(x, dt, A, B, C, starts, dy, dend)` the gradients of what `forward`
+    was called with.
+    """
+
+    forward: Callable
+    backward: Callable
+
+
+METHODS = {
+    "chunked": Method(chunked.forward, chunked.backward),
+    "two_level": Method(two_level.forward, two_level.backward),
+}
+CHUNK = 64
+# Where the groups are, in x, dt, A, B, C and a state or the states of all chunks.
+_SEQUENCE, _STATE, _STATES = 2, 1, 2
+_INPUTS = (_SEQUENCE, _SEQUENCE, 0, _SEQUENCE, _SEQUENCE)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8))
+def scan(
+    x: Float[Array, "b l g d"],
+    dt: Float[Array, "b l g d"],
+    A: Float[Array, "g d n"],
+    B: Float[Array, "b l g n"],
+    C: Float[Array, "b l g n"],
+    start: Float[Array, "b g d n"],
+    method: str,
+    reverse: bool,
+    chunk: int,
+) -> tuple[Float[Array, "b l g d"], Float[Array, "b g d n"]]:
+    """y and the end state, by a name of `METHODS`, or `auto`: what suits the platform."""
+    return _scan_forward(x, dt, A, B, C, start, method, reverse, chunk)[0]
+
+
+def _scan_forward(x, dt, A, B, C, start, method, reverse, chunk):
+    run = _function("forward", method, reverse, chunk)
+    y, end, starts = run(x, dt, A, B, C, start)
+    return (y, end), (x, dt, A, B, C, starts)
+
+
+def _scan_backward(method, reverse, chunk, kept, gradients):
+    return _function("backward", method, reverse, chunk)(*kept, *gradients)
+
+
+scan.defvjp(_scan_forward, _scan_backward)
+
+
+@functools.cache
+def _function(name: str, method: str, reverse: bool, chunk: int) -> Callable:
+    functions = {
+        key: jax.jit(functools.partial(getattr(one, name), reverse=reverse, chunk=chunk))
+        for key, one in METHODS.items()
+    }
+
+    def run(*args):
+        if method != "auto":
+            return functions[method](*args)
+        gpu, other = functions["two_level"], functions["chunked"]
+        return lax.platform_dependent(*args, cuda=gpu, rocm=gpu, default=other)
+
+    if name == "forward":
+        return _joining(run, (*_INPUTS, _STATE), (_SEQUENCE, _STATE, _STATES))
+    return _joining(run, (*_INPUTS, _STATES, _SEQUENCE, _STATE), (*_INPUTS, _STATE))
+
+
+def _joining(function: Callable, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Callable:
+    """A function whose mapped axis, under `jax.vmap`, joins the groups, which lie at the given
+    axes: scans side by side in one call are faster than a wider call of each.
+    """
+    joined = custom_vmap(function)
+
+    @joined.def_vmap
+    def _(size, mapped, *args):
+        wide = [
+            v if is_mapped else jnp.broadcast_to(v, (size, *v.shape))
+            for v, is_mapped in zip(args, mapped, strict=True)
+        ]
+        wide = [_join(v, axis) for v, axis in zip(wide, inputs, strict=True)]
+        results = zip(joined(*wide), outputs, strict=True)
+        return tuple(_part(v, axis, size) for v, axis in results), (True,) * len(outputs)
+
+    return joined
+
+
+def _join(v, axis: int):
+    v = jnp.moveaxis(v, 0, axis)
+    return v.reshape(*v.shape[:axis], -1, *v.shape[axis + 2 :])
+
+
+def _part(v, axis: int, size: int):
+    v = v.reshape(*v.shape[:axis], size, -1, *v.shape[axis + 1 :])
+    return jnp.moveaxis(v, axis, 0)
