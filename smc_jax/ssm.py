@@ -16,10 +16,10 @@ from jaxtyping import Array, Float
 
 from smc_jax.conv import uniform
 from smc_jax.selective_scan import selective_scan
-from smc_jax.selective_scan.chunked import BLOCK_STATE
 
-# Numbers of state in the channel scans that run together on a GPU (on a CPU: one block). More
-# would hold B and C of a whole large image in memory.
+# Numbers of state in the channel scans that run together. On a CPU, B and C of so many pixels stay
+# in the cache; on a GPU, more would hold those of a whole large image in memory.
+CPU_STATE = 2**11
 GPU_STATE = 2**24
 
 
@@ -107,7 +107,7 @@ def scan_channels(
     """
     groups, pixels, _ = x.shape
     directions = tuple(_merge(ssm, groups) for ssm in directions)
-    budget = BLOCK_STATE if jax.default_backend() == "cpu" else GPU_STATE
+    budget = CPU_STATE if jax.default_backend() == "cpu" else GPU_STATE
     size = min(pixels, max(1, budget // (groups * directions[0].A_log.shape[-1])))
     x = jnp.pad(x, ((0, 0), (0, -pixels % size), (0, 0)))
 
