@@ -5,6 +5,7 @@ branch side by side (Eq. 1-14).
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float
 
@@ -29,7 +30,8 @@ class Local(nn.Module):
 
     Attributes:
       halo: let quadrants see one pixel across their seam, which the convolution of the whole image
-        does; without it, the seam is zero-padded as the paper's patches are.
+        does; without it, the seam is zero-padded as the paper's patches are. Of an odd side the
+        last row or column is then repeated and cut off again (ours).
     """
 
     halo: bool = True
@@ -38,7 +40,7 @@ class Local(nn.Module):
     def __call__(self, features: Features) -> Features:
         depthwise = DepthwiseConv()
         seen = depthwise(features) if self.halo else _by_quadrants(depthwise, features)
-        return nn.gelu(Conv(seen.shape[-1], size=1)(seen)) * seen
+        return nn.gelu(Conv(seen.shape[-1], size=1)(seen), approximate=False) * seen
 
 
 class SpatialChannel(nn.Module):
@@ -73,7 +75,8 @@ class FrequencyRotation(nn.Module):
     """The frequency-rotation SSM (Eq. 8-12): amplitude and phase, each scanned ring by ring.
 
     The scan sees log(1 + amplitude) of the orthonormal spectrum, and what it returns is the new
-    amplitude (ours: the raw amplitude at frequency 0 would be thousands of times the others).
+    amplitude (ours: the raw amplitude at frequency 0 would be thousands of times the others); it
+    may be negative. Amplitude and phase have a depthwise convolution and an SSM each (ours).
     """
 
     state: int
@@ -86,7 +89,7 @@ class FrequencyRotation(nn.Module):
     def __call__(self, features: Features) -> tuple[Features, Scalar]:
         """Returns the enhanced features and the largest amplitude after the scan."""
         height, width, channels = features.shape[1:]
-        spectrum = jnp.fft.rfft2(features, axes=(1, 2), norm="ortho")
+        spectrum = _spectrum(features)
         polar = jnp.log1p(_amplitude(spectrum)), _phase(spectrum)
         x = jnp.stack([nn.silu(DepthwiseConv()(v)) for v in polar])
 
@@ -149,6 +152,18 @@ def _by_quadrants(function, x: Features) -> Features:
     x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     x = function(rearrange(x, "b (i h) (j w) c -> (b i j) h w c", i=2, j=2))
     return rearrange(x, "(b i j) h w c -> b (i h) (j w) c", i=2, j=2)[:, :height, :width]
+
+
+def _spectrum(x: Features) -> Array:
+    """The orthonormal half-plane spectrum. Frequencies that are their own opposite are real: noise
+    of rounding in their imaginary part would choose between the phases pi and -pi.
+    """
+    height, width = x.shape[1:3]
+    spectrum = jnp.fft.rfft2(x, axes=(1, 2), norm="ortho")
+    rows = np.arange(height) * 2 % height == 0
+    columns = np.arange(width // 2 + 1) * 2 % width == 0
+    real = (rows[:, None] & columns)[..., None]
+    return jax.lax.complex(spectrum.real, jnp.where(real, 0.0, spectrum.imag))
 
 
 def _amplitude(z: Array) -> Float[Array, "..."]:

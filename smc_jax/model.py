@@ -13,7 +13,7 @@ from smc_jax.types import Aux, Features, Image, Scalar
 
 
 class Decoder(nn.Module):
-    """I_mf = Conv(F_mf): 3x3 convolutions down to one channel (their number is ours)."""
+    """I_mf = Conv(F_mf): 3x3 convolutions down to one channel (ours: how many, SiLU between)."""
 
     width: int
     layers: int

@@ -19,7 +19,9 @@ def raster(height: int, width: int) -> None:
 
 @functools.cache
 def ring(height: int, width: int) -> Int[np.ndarray, "l"]:
-    """From the lowest frequency outward, ring by ring and by angle within a ring.
+    """From the lowest frequency outward, ring by ring and by angle within a ring (ours).
+
+    A ring is one frequency step of the longer side wide; angles go from -pi/2 to pi/2.
 
     Args:
       height: rows of the image, and of its half-plane spectrum (`rfft2`).
