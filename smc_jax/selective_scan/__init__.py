@@ -96,7 +96,7 @@ def selective_scan(
     elif method == "associative":
         y, end = associative.scan(*arguments, reverse=reverse)
     else:
-        chunk = min(chunk or analytic.CHUNK, length)
+        chunk = min(chunk, length) if chunk else analytic.chunk_of(length)
         y, end = analytic.scan(*arguments, method, reverse, chunk)
     y = rearrange(y, "b l g d -> b l (g d)")
     if D is not None:

@@ -33,10 +33,14 @@ METHODS = {
     "chunked": Method(chunked.forward, chunked.backward),
     "two_level": Method(two_level.forward, two_level.backward),
 }
-CHUNK = 64
 # Where the groups are, in x, dt, A, B, C and a state or the states of all chunks.
 _SEQUENCE, _STATE, _STATES = 2, 1, 2
 _INPUTS = (_SEQUENCE, _SEQUENCE, 0, _SEQUENCE, _SEQUENCE)
+
+
+def chunk_of(length: int) -> int:
+    """Tokens between two kept states: of a long sequence few are kept, for the memory's sake."""
+    return min(length, 64 if length < 2**15 else 256)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8))
