@@ -10,12 +10,12 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange
+from einops import rearrange, repeat
 from jax import lax
 from jaxtyping import Array, Float
 
 from smc_jax.conv import uniform
-from smc_jax.selective_scan import selective_scan
+from smc_jax.selective_scan.recurrence import recurrence
 
 # Numbers of state in the channel scans that run together. On a CPU, B and C of so many pixels stay
 # in the cache; on a GPU, more would hold those of a whole large image in memory.
@@ -119,50 +119,55 @@ def scan_channels(
             y += _scan_scalars(ssm, x, reverse=True, method=method)
         return y
 
-    y = lax.map(block, rearrange(x, "g (m p) l -> m l p g", p=size))
-    return rearrange(y, "m l p g -> g (m p) l")[:, :pixels]
+    y = lax.map(block, rearrange(x, "g (m p) l -> m l g p", p=size))
+    return rearrange(y, "m l g p -> g (m p) l")[:, :pixels]
 
 
-def _scan_scalars(ssm: SSM, x: Float[Array, "l p g"], *, reverse: bool, method: str):
+def _scan_scalars(ssm: SSM, x: Float[Array, "l g p"], *, reverse: bool, method: str):
     """Pixels lie next to each other in every array here, as they do inside the scan."""
-    state = ssm.A_log.shape[-1]
-    to_dt, to_B, to_C = jnp.split(ssm.x_proj[:, 0], [1, 1 + state], axis=-1)
-    dt_bias, B_bias, C_bias = jnp.split(ssm.x_bias, [1, 1 + state], axis=-1)
-    dt = (x * to_dt[:, 0] + dt_bias[:, 0]) * ssm.dt_proj[:, 0, 0] + ssm.dt_bias[:, 0]
-    B, C = (
-        x[:, None] * rearrange(weight, "g n -> n 1 g") + rearrange(bias, "g n -> n 1 g")
-        for weight, bias in ((to_B, B_bias), (to_C, C_bias))
+    state, pixels = ssm.A_log.shape[-1], x.shape[2]
+    # Every input of the recurrence is a multiple of x plus a constant: dt, B and C.
+    slope = ssm.x_proj[:, 0].at[:, :1].multiply(ssm.dt_proj[:, 0])
+    constant = ssm.x_bias.at[:, :1].multiply(ssm.dt_proj[:, 0]).at[:, :1].add(ssm.dt_bias)
+    # The barrier keeps the sum over tokens, in the gradient of these, apart from that over pixels:
+    # a CPU adds rows of pixels many times faster than numbers one by one.
+    slope, constant, D = (
+        lax.optimization_barrier(repeat(v, "g k -> k g p", p=pixels))
+        for v in (slope, constant, ssm.D)
     )
-    y = selective_scan(
-        rearrange(x, "l p g -> p l g"),
-        rearrange(jax.nn.softplus(dt), "l p g -> p l g"),
-        -jnp.exp(ssm.A_log[:, 0]),
-        rearrange(B, "l n p g -> p l g n"),
-        rearrange(C, "l n p g -> p l g n"),
-        ssm.D[:, 0],
+    # One by one, since a sum over them, in the gradient of x, would be slow too.
+    dt, *BC = (x * slope[i] + constant[i] for i in range(1 + 2 * state))
+    B, C = (jnp.stack(v, 1) for v in (BC[:state], BC[state:]))
+    y, _ = recurrence(
+        rearrange(x, "l g p -> l 1 (g p) 1"),
+        rearrange(jax.nn.softplus(dt), "l g p -> l 1 (g p) 1"),
+        repeat(-jnp.exp(ssm.A_log), "g 1 n -> n (g p) 1", p=pixels),
+        rearrange(B, "l n g p -> l n 1 (g p)"),
+        rearrange(C, "l n g p -> l n 1 (g p)"),
         reverse=reverse,
         method=method,
     )
-    return rearrange(y, "p l g -> l p g")
+    return rearrange(y, "l 1 (g p) 1 -> l g p", p=pixels) + D[0] * x
 
 
 def _scan(ssm: SSM, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
     ssm = _merge(ssm, x.shape[0])
     state, rank = ssm.A_log.shape[-1], ssm.dt_proj.shape[-2]
-    projected = jnp.einsum("g b l d, g d k -> g b l k", x, ssm.x_proj) + ssm.x_bias[:, None, None]
-    dt, B, C = jnp.split(projected, [rank, rank + state], axis=-1)
-    dt = jnp.einsum("g b l r, g r d -> g b l d", dt, ssm.dt_proj) + ssm.dt_bias[:, None, None]
-    y = selective_scan(
-        rearrange(x, "g b l d -> b l (g d)"),
-        rearrange(jax.nn.softplus(dt), "g b l d -> b l (g d)"),
-        -jnp.exp(rearrange(ssm.A_log, "g d n -> (g d) n")),
-        rearrange(B, "g b l n -> b l g n"),
-        rearrange(C, "g b l n -> b l g n"),
-        ssm.D.reshape(-1),
+    projected = jnp.einsum("g b l d, g d k -> l k b g", x, ssm.x_proj)
+    projected = projected + rearrange(ssm.x_bias, "g k -> k 1 g")
+    dt, B, C = jnp.split(projected, [rank, rank + state], axis=1)
+    dt = jnp.einsum("l r b g, g r d -> l b g d", dt, ssm.dt_proj) + ssm.dt_bias
+    x = rearrange(x, "g b l d -> l b g d")
+    y, _ = recurrence(
+        x,
+        jax.nn.softplus(dt),
+        rearrange(-jnp.exp(ssm.A_log), "g d n -> n g d"),
+        B,
+        C,
         reverse=reverse,
         method=method,
     )
-    return rearrange(y, "b l (g d) -> g b l d", g=x.shape[0])
+    return rearrange(y + ssm.D * x, "l b g d -> g b l d")
 
 
 def _merge(ssm: SSM, groups: int) -> SSM:

@@ -7,9 +7,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from smc_jax.selective_scan import analytic, associative, reference
-
-METHODS = ("auto", "reference", "associative", *analytic.METHODS)
+from smc_jax.selective_scan.recurrence import METHODS, recurrence
 
 Sequence = Float[Array, "b l d"]
 State = Float[Array, "b d n"]
@@ -73,38 +71,34 @@ def selective_scan(
     if B.ndim == 3:
         B, C = B[:, :, None], C[:, :, None]
     _check(x, dt, A, B, C, D, z, dt_bias, initial_state, method, chunk)
-    batch, length, width = x.shape
-    groups, states = B.shape[2:]
+    groups = B.shape[2]
     state = jnp.promote_types(x.dtype, jnp.float32)
     dt = dt.astype(state)
     if dt_bias is not None:
         dt = dt + dt_bias.astype(state)
     if dt_softplus:
         dt = jax.nn.softplus(dt)
-    if initial_state is None:
-        initial_state = jnp.zeros((batch, width, states), state)
-    arguments = (
-        rearrange(x.astype(state), "b l (g d) -> b l g d", g=groups),
-        rearrange(dt, "b l (g d) -> b l g d", g=groups),
-        rearrange(A.astype(state), "(g d) n -> g d n", g=groups),
-        B.astype(state),
-        C.astype(state),
-        rearrange(initial_state.astype(state), "b (g d) n -> b g d n", g=groups),
+    if initial_state is not None:
+        initial_state = initial_state.astype(state)
+        initial_state = rearrange(initial_state, "b (g d) n -> n b g d", g=groups)
+    y, end = recurrence(
+        rearrange(x.astype(state), "b l (g d) -> l b g d", g=groups),
+        rearrange(dt, "b l (g d) -> l b g d", g=groups),
+        rearrange(A.astype(state), "(g d) n -> n g d", g=groups),
+        rearrange(B.astype(state), "b l g n -> l n b g"),
+        rearrange(C.astype(state), "b l g n -> l n b g"),
+        initial_state,
+        reverse=reverse,
+        method=method,
+        chunk=chunk,
     )
-    if method == "reference":
-        y, end = reference.scan(*arguments, reverse=reverse)
-    elif method == "associative":
-        y, end = associative.scan(*arguments, reverse=reverse)
-    else:
-        chunk = min(chunk, length) if chunk else analytic.chunk_of(length)
-        y, end = analytic.scan(*arguments, method, reverse, chunk)
-    y = rearrange(y, "b l g d -> b l (g d)")
+    y = rearrange(y, "l b g d -> b l (g d)")
     if D is not None:
         y = y + D.astype(state) * x.astype(state)
     if z is not None:
         y = y * jax.nn.silu(z.astype(state))
     y = y.astype(x.dtype)
-    return (y, rearrange(end, "b g d n -> b (g d) n")) if return_final_state else y
+    return (y, rearrange(end, "n b g d -> b (g d) n")) if return_final_state else y
 
 
 def _check(x, dt, A, B, C, D, z, dt_bias, initial_state, method, chunk) -> None:

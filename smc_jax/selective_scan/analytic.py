@@ -18,9 +18,9 @@ from smc_jax.selective_scan import chunked, two_level
 
 
 class Method(NamedTuple):
-    """Two functions of "b l g d" sequences and "b g d n" states, called with `reverse`, `chunk`.
+    """Two functions of the arrays of `scan`, called with `reverse` and `chunk` as well.
 
-    `forward(x, dt, A, B, C, start)` gives y, the end state, and "b k g d n", the state that enters
+    `forward(x, dt, A, B, C, start)` gives y, the end state, and "k n b g d", the state that enters
     each of k chunks; `backward(x, dt, A, B, C, starts, dy, dend)` the gradients of what `forward`
     was called with.
     """
@@ -34,8 +34,8 @@ METHODS = {
     "two_level": Method(two_level.forward, two_level.backward),
 }
 # Where the groups are, in x, dt, A, B, C and a state or the states of all chunks.
-_SEQUENCE, _STATE, _STATES = 2, 1, 2
-_INPUTS = (_SEQUENCE, _SEQUENCE, 0, _SEQUENCE, _SEQUENCE)
+_SEQUENCE, _STATE, _STATES = 2, 2, 3
+_INPUTS = (_SEQUENCE, _SEQUENCE, 1, 3, 3)
 
 
 def chunk_of(length: int) -> int:
@@ -45,16 +45,16 @@ def chunk_of(length: int) -> int:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8))
 def scan(
-    x: Float[Array, "b l g d"],
-    dt: Float[Array, "b l g d"],
-    A: Float[Array, "g d n"],
-    B: Float[Array, "b l g n"],
-    C: Float[Array, "b l g n"],
-    start: Float[Array, "b g d n"],
+    x: Float[Array, "l b g d"],
+    dt: Float[Array, "l b g d"],
+    A: Float[Array, "n g d"],
+    B: Float[Array, "l n b g"],
+    C: Float[Array, "l n b g"],
+    start: Float[Array, "n b g d"],
     method: str,
     reverse: bool,
     chunk: int,
-) -> tuple[Float[Array, "b l g d"], Float[Array, "b g d n"]]:
+) -> tuple[Float[Array, "l b g d"], Float[Array, "n b g d"]]:
     """y and the end state, by a name of `METHODS`, or `auto`: what suits the platform."""
     return _scan_forward(x, dt, A, B, C, start, method, reverse, chunk)[0]
 

@@ -6,26 +6,26 @@ from jaxtyping import Array, Float
 
 
 def scan(
-    x: Float[Array, "b l g d"],
-    dt: Float[Array, "b l g d"],
-    A: Float[Array, "g d n"],
-    B: Float[Array, "b l g n"],
-    C: Float[Array, "b l g n"],
-    start: Float[Array, "b g d n"],
+    x: Float[Array, "l b g d"],
+    dt: Float[Array, "l b g d"],
+    A: Float[Array, "n g d"],
+    B: Float[Array, "l n b g"],
+    C: Float[Array, "l n b g"],
+    start: Float[Array, "n b g d"],
     *,
     reverse: bool,
-) -> tuple[Float[Array, "b l g d"], Float[Array, "b g d n"]]:
+) -> tuple[Float[Array, "l b g d"], Float[Array, "n b g d"]]:
     """y and the end state. All states at once, in log2(l) rounds; see `selective_scan`.
 
     Decays only ever multiply (they are at most 1), so nothing can overflow, unlike in the
     cumulative-sum form of the same scan.
     """
-    decay = jnp.exp(dt[..., None] * A)
-    entering = (dt * x)[..., None] * B[:, :, :, None]
+    decay = jnp.exp(dt[:, None] * A[:, None])
+    entering = (dt * x)[:, None] * B[..., None]
     first, last = (-1, 0) if reverse else (0, -1)
-    entering = entering.at[:, first].add(decay[:, first] * start)
-    _, h = lax.associative_scan(combine, (decay, entering), reverse=reverse, axis=1)
-    return jnp.einsum("b l g d n, b l g n -> b l g d", h, C), h[:, last]
+    entering = entering.at[first].add(decay[first] * start)
+    _, h = lax.associative_scan(combine, (decay, entering), reverse=reverse)
+    return (h * C[..., None]).sum(1), h[last]
 
 
 def combine(earlier, later):

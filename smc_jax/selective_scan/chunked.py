@@ -15,14 +15,14 @@ from smc_jax.selective_scan import tokens
 from smc_jax.selective_scan.tokens import Tokens
 
 # Numbers of state that one loop carries. Fewer: the loop's own cost shows; more: its arrays of
-# this size, six in the gradient, leave a 48 KiB cache.
-FORWARD_STATE = 8192
-BACKWARD_STATE = 2048
+# this size, six in the gradient, leave a 48 KiB cache. Both passes take the same, so that they
+# share the arrays that are laid out for it.
+BLOCK_STATE = 2048
 
 
 def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int):
     """See `analytic.Method`."""
-    fold = _Fold(x.shape, A.shape[-1], chunk, FORWARD_STATE)
+    fold = _Fold(x.shape, A.shape[0], chunk)
 
     def block(inputs):
         A, start, sequence = inputs
@@ -41,7 +41,7 @@ def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int):
 
 def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
     """See `analytic.Method`."""
-    fold = _Fold(x.shape, A.shape[-1], chunk, BACKWARD_STATE)
+    fold = _Fold(x.shape, A.shape[0], chunk)
 
     def block(inputs):
         A, dend, *sequence = inputs
@@ -61,53 +61,68 @@ def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
         fold.lanes(dy),
     )
     (dstart, dA), found = tokens.in_turn(block, inputs)
-    dx, ddt = (fold.lanes_back(v) for v in (found.x, found.dt))
-    dB, dC = (fold.lanes_back(v, "(c s)") for v in (found.B, found.C))
-    return dx, ddt, fold.state_back(dA).sum(0), dB, dC, fold.state_back(dstart)
+    dx, ddt, dB, dC = fold.tokens_back(found)
+    return dx, ddt, fold.state_back(dA).sum(1), dB, dC, fold.state_back(dstart)
 
 
 class _Fold:
     """Lays scans out in blocks and chunks, and back. Zeros fill both: a token with dt = 0 and
-    x = 0 leaves the state as it is.
+    x = 0 leaves the state as it is. A single block costs no copy.
     """
 
-    def __init__(self, shape: tuple[int, ...], states: int, chunk: int, block_state: int):
-        self.batch, self.length, groups, width = shape
+    def __init__(self, shape: tuple[int, ...], states: int, chunk: int):
+        self.length, self.batch, groups, width = shape
         self.scans = self.batch * groups
-        blocks = min(self.scans, -(-self.scans * width * states // block_state))
+        blocks = min(self.scans, -(-self.scans * width * states // BLOCK_STATE))
         self.block = -(-self.scans // blocks)
         self.chunk = chunk
 
     def tokens(self, x, dt, B, C) -> Tokens:
-        """Each "b l g c" as "m k t (s c)", B and C as "m k t (c s)"."""
-        return Tokens(*map(self.lanes, (x, dt)), *(self.lanes(v, "(c s)") for v in (B, C)))
+        """ "l b g d" as "m k t (s d)", "l n b g" as "m k t (n s)"."""
+        return Tokens(self.lanes(x), self.lanes(dt), self._lanes(B), self._lanes(C))
 
-    def lanes(self, v, lanes: str = "(s c)"):
-        v = rearrange(v, "b l g c -> l (b g) c")
-        v = jnp.pad(v, ((0, -self.length % self.chunk), (0, -self.scans % self.block), (0, 0)))
-        return rearrange(v, f"(k t) (m s) c -> m k t {lanes}", t=self.chunk, s=self.block)
+    def lanes(self, v):
+        v = self._fill(rearrange(v, "l b g d -> l (b g) d"), tokens=0, scans=1)
+        return rearrange(v, "(k t) (m s) d -> m k t (s d)", t=self.chunk, s=self.block)
 
-    def lanes_back(self, v, lanes: str = "(s c)"):
-        v = rearrange(v, f"m k t {lanes} -> (k t) (m s) c", s=self.block)
-        return rearrange(v[: self.length, : self.scans], "l (b g) c -> b l g c", b=self.batch)
+    def _lanes(self, v):
+        v = self._fill(rearrange(v, "l n b g -> l n (b g)"), tokens=0, scans=2)
+        return rearrange(v, "(k t) n (m s) -> m k t (n s)", t=self.chunk, s=self.block)
+
+    def tokens_back(self, v: Tokens) -> Tokens:
+        return Tokens(*map(self.lanes_back, (v.x, v.dt)), *map(self._lanes_back, (v.B, v.C)))
+
+    def lanes_back(self, v):
+        v = rearrange(v, "m k t (s d) -> (k t) (m s) d", s=self.block)
+        return rearrange(v[: self.length, : self.scans], "l (b g) d -> l b g d", b=self.batch)
+
+    def _lanes_back(self, v):
+        v = rearrange(v, "m k t (n s) -> (k t) n (m s)", s=self.block)
+        return rearrange(v[: self.length, :, : self.scans], "l n (b g) -> l n b g", b=self.batch)
 
     def parameters(self, A):
-        """ "g d n" as "m n s d", again for each of the batch."""
-        return self.state(repeat(A, "g d n -> b g d n", b=self.batch))
+        """ "n g d" as "m n s d", again for each of the batch."""
+        return self.state(repeat(A, "n g d -> n b g d", b=self.batch))
 
     def state(self, h):
-        """ "b g d n" as "m n s d"."""
-        return self.states(h[:, None])[:, 0]
+        """ "n b g d" as "m n s d"."""
+        return self.states(h[None])[:, 0]
 
     def state_back(self, h):
-        return self.states_back(h[:, None])[:, 0]
+        return self.states_back(h[:, None])[0]
 
     def states(self, h):
-        """ "b k g d n" as "m k n s d"."""
-        h = rearrange(h, "b k g d n -> (b g) k d n")
-        h = jnp.pad(h, ((0, -self.scans % self.block), (0, 0), (0, 0), (0, 0)))
-        return rearrange(h, "(m s) k d n -> m k n s d", s=self.block)
+        """ "k n b g d" as "m k n s d"."""
+        h = self._fill(rearrange(h, "k n b g d -> k n (b g) d"), scans=2)
+        return rearrange(h, "k n (m s) d -> m k n s d", s=self.block)
 
     def states_back(self, h):
-        h = rearrange(h, "m k n s d -> (m s) k d n")[: self.scans]
-        return rearrange(h, "(b g) k d n -> b k g d n", b=self.batch)
+        h = rearrange(h, "m k n s d -> k n (m s) d")[:, :, : self.scans]
+        return rearrange(h, "k n (b g) d -> k n b g d", b=self.batch)
+
+    def _fill(self, v, *, scans: int, tokens: int | None = None):
+        missing = [0] * v.ndim
+        missing[scans] = -self.scans % self.block
+        if tokens is not None:
+            missing[tokens] = -self.length % self.chunk
+        return jnp.pad(v, [(0, n) for n in missing]) if any(missing) else v

@@ -1,28 +1,26 @@
 """The selective scan token by token: the specification that the other methods must meet."""
 
 import jax.numpy as jnp
-from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Float
 
 
 def scan(
-    x: Float[Array, "b l g d"],
-    dt: Float[Array, "b l g d"],
-    A: Float[Array, "g d n"],
-    B: Float[Array, "b l g n"],
-    C: Float[Array, "b l g n"],
-    start: Float[Array, "b g d n"],
+    x: Float[Array, "l b g d"],
+    dt: Float[Array, "l b g d"],
+    A: Float[Array, "n g d"],
+    B: Float[Array, "l n b g"],
+    C: Float[Array, "l n b g"],
+    start: Float[Array, "n b g d"],
     *,
     reverse: bool,
-) -> tuple[Float[Array, "b l g d"], Float[Array, "b g d n"]]:
+) -> tuple[Float[Array, "l b g d"], Float[Array, "n b g d"]]:
     """y and the end state. One step of `lax.scan` a token; see `selective_scan`."""
 
     def step(h, token):
         x, dt, B, C = token
-        h = jnp.exp(dt[..., None] * A) * h + (dt * x)[..., None] * B[:, :, None]
-        return h, jnp.einsum("b g d n, b g n -> b g d", h, C)
+        h = jnp.exp(dt * A[:, None]) * h + dt * x * B[..., None]
+        return h, (h * C[..., None]).sum(0)
 
-    tokens = tuple(rearrange(v, "b l ... -> l b ...") for v in (x, dt, B, C))
-    end, y = lax.scan(step, start, tokens, reverse=reverse)
-    return rearrange(y, "l b g d -> b l g d"), end
+    end, y = lax.scan(step, start, (x, dt, B, C), reverse=reverse)
+    return y, end
