@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import smc_jax
 from smc_jax.selective_scan import METHODS, _check, analytic, selective_scan
 
 NAMES = ("x", "dt", "A", "B", "C", "D", "initial_state")
@@ -152,6 +153,10 @@ def test_vmap_equals_batch(method):
 
     together = selective_scan(x, dt, A, B, C, D, method=method)
     np.testing.assert_allclose(jax.vmap(one)(x, dt, B, C), together, rtol=1e-5, atol=1e-6)
+
+
+def test_the_package_offers_the_function():
+    assert smc_jax.selective_scan is selective_scan
 
 
 def test_one_group_may_be_left_out():
