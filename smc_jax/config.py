@@ -226,7 +226,7 @@ CHOICES = {
     "setting": ("paper", "practical"),
     "model.frequency_order": ("ring", "raster"),
     "model.cross_order": ("interleave", "concatenate"),
-    "model.scan_method": ("auto", "reference", "associative", "chunked", "two_level"),
+    "model.scan_method": ("auto", "reference", "associative", "chunked", "two_level", "pallas"),
     "loss.intensity_rule": ("max", "mean"),
     "loss.wavelet": ("haar", "cdf53", "cdf97"),
     "loss.feature_split": ("channel", "spatial"),

@@ -14,7 +14,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
-from smc_jax.selective_scan import chunked, two_level
+from smc_jax.selective_scan import chunked, pallas, two_level
 
 
 class Method(NamedTuple):
@@ -32,6 +32,7 @@ class Method(NamedTuple):
 METHODS = {
     "chunked": Method(chunked.forward, chunked.backward),
     "two_level": Method(two_level.forward, two_level.backward),
+    "pallas": Method(pallas.forward, pallas.backward),
 }
 # Where the groups are, in x, dt, A, B, C and a state or the states of all chunks.
 _SEQUENCE, _STATE, _STATES = 2, 2, 3

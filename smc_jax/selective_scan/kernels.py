@@ -1,0 +1,351 @@
+"""Kernels of the selective scan for NVIDIA GPUs, Hopper and newer, by Pallas' Mosaic GPU backend.
+
+A block is a warpgroup. Its 128 lanes hold arrays "r c" of r rows, which are scans of their own (the
+chunks of one group, or one chunk of several groups), with c channels each. Every row has its own B
+and C, so that groups of 128 channels, of 4 or of a single one fill the lanes alike; and no row is
+shared by two warps, so that sums over its channels (dB and dC) need no barrier. The states of a
+channel stay in the registers of its lane, which alone reads what it has put aside.
+
+Shapes: sequences "b k t g d" (k chunks of t tokens), B and C "b k t n g", A "n g d", states
+"n b k g d". A comes multiplied by log2(e): exp2 is the one exponential that the hardware has.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.experimental.mosaic.gpu as mgpu
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+from jaxtyping import Array, Float
+
+LANES = 128
+# Tokens between two held states of the gradient, whose decays and states, seven arrays for each
+# token, are registers at the same time: more would spill, and fewer would hold more states.
+STRIDE = 8
+# Tokens in a turn of the other loops. What a turn loads first hides the latency of the memory.
+UNROLL = 4
+# Shared memory for the held states, in bytes: with this many, three blocks fit a multiprocessor.
+# Chunks of 64 tokens with 16 states need as much; those of longer ones lie in device memory.
+HELD = 2**16
+
+Sequence = Float[Array, "b k t g d"]
+Matrix = Float[Array, "b k t n g"]
+Rates = Float[Array, "n g d"]
+State = Float[Array, "n b k g d"]
+
+
+class Tile(NamedTuple):
+    """What a block computes: the next `rows` along an axis, "k" or "g", `channels` of each.
+
+    Rows times channels are a multiple of the lanes. A lane with several channels reads B and C once
+    for all of them.
+    """
+
+    rows: int
+    channels: int
+    along: str
+
+
+def ends(
+    x: Sequence,
+    dt: Sequence,
+    A: Rates,
+    B: Matrix,
+    tile: Tile,
+    *,
+    adjoint: bool = False,
+    reverse: bool,
+    interpret: Any = None,
+) -> tuple[State, Float[Array, "b k 1 g d"]]:
+    """The state after each chunk, had it started at zero, and the sum of dt over the chunk.
+
+    With `adjoint`, of the recurrence that the gradient follows, where dy stands for x and C for B.
+    """
+
+    def kernel(x_ref, dt_ref, A_ref, B_ref, end_ref, total_ref):
+        block = _Block(tile, x.shape, interpret)
+        rates = [block.rate(A_ref, n) for n in range(A.shape[0])]
+
+        def step(carry, tokens):
+            *h, total = carry
+            for t, x, dt in block.tokens(tokens, x_ref, dt_ref):
+                entering = x if adjoint else dt * x
+                for n, rate in enumerate(rates):
+                    a, b = jnp.exp2(dt * rate), entering * block.row(B_ref, t, n)
+                    h[n] = a * (h[n] + b) if adjoint else a * h[n] + b
+                total = total + dt
+            return *h, total
+
+        zeros = (block.zeros(),) * (len(rates) + 1)
+        *h, total = _walk(step, zeros, x.shape[2], 0, x.shape[2], reverse=reverse)
+        for n, end in enumerate(h):
+            block.store(end_ref, block.state(n), end)
+        block.store(total_ref, block.token(0), total)
+
+    batch, chunks, _, groups, width = x.shape
+    shapes = (A.shape[0], batch, chunks, groups, width), (batch, chunks, 1, groups, width)
+    return _run(kernel, (x, dt, A, B), shapes, tile, interpret)
+
+
+def outputs(
+    x: Sequence,
+    dt: Sequence,
+    A: Rates,
+    B: Matrix,
+    C: Matrix,
+    starts: State,
+    tile: Tile,
+    *,
+    reverse: bool,
+    interpret: Any = None,
+) -> Sequence:
+    """y, from the state that enters each chunk."""
+
+    def kernel(x_ref, dt_ref, A_ref, B_ref, C_ref, start_ref, y_ref):
+        block = _Block(tile, x.shape, interpret)
+        rates = [block.rate(A_ref, n) for n in range(A.shape[0])]
+
+        def step(h, tokens):
+            h = list(h)
+            for t, x, dt in block.tokens(tokens, x_ref, dt_ref):
+                entering = dt * x
+                y = block.zeros()
+                for n, rate in enumerate(rates):
+                    h[n] = jnp.exp2(dt * rate) * h[n] + entering * block.row(B_ref, t, n)
+                    y = y + h[n] * block.row(C_ref, t, n)
+                block.store(y_ref, block.token(t), y)
+            return tuple(h)
+
+        h = tuple(block.load(start_ref, block.state(n)) for n in range(A.shape[0]))
+        _walk(step, h, x.shape[2], 0, x.shape[2], reverse=reverse)
+
+    (y,) = _run(kernel, (x, dt, A, B, C, starts), (x.shape,), tile, interpret)
+    return y
+
+
+def gradients(
+    x: Sequence,
+    dt: Sequence,
+    A: Rates,
+    B: Matrix,
+    C: Matrix,
+    starts: State,
+    dy: Sequence,
+    dends: State,
+    tile: Tile,
+    *,
+    reverse: bool,
+    interpret: Any = None,
+) -> tuple[Sequence, Sequence, State, Float[Array, "p b k t n g"], Float[Array, "p b k t n g"]]:
+    """dx, ddt, dA of each chunk, and dB and dC of each of p parts of the channels.
+
+    Two loops: one recomputes the states and holds every `STRIDE`-th, one goes back over the
+    strides. To keep them from the forward pass instead would save one of the three exponentials of
+    a state, for an array twice the size of x that lives until the backward pass.
+
+    Args:
+      starts: the state that enters each chunk.
+      dends: the gradient that reaches the state after each chunk from the tokens after it.
+    """
+    states, length = A.shape[0], x.shape[2]
+    strides = length // STRIDE
+    in_shared = 4 * strides * states * tile.rows * tile.channels <= HELD
+
+    def kernel(
+        x_ref, dt_ref, A_ref, B_ref, C_ref, start_ref, dy_ref, dend_ref,
+        dx_ref, ddt_ref, dA_ref, dB_ref, dC_ref, held_ref, q_ref,
+    ):  # fmt: skip
+        block = _Block(tile, x.shape, interpret)
+        rates = [block.rate(A_ref, n) for n in range(states)]
+
+        def held(i, n):
+            return (i, n) if in_shared else (i, *block.state(n))
+
+        def hold(i, h):
+            for n in range(states):
+                block.store(held_ref, held(i, n), h[n])
+
+            def step(h, tokens):
+                h = list(h)
+                for t, x, dt in block.tokens(tokens, x_ref, dt_ref):
+                    entering = dt * x
+                    for n, rate in enumerate(rates):
+                        h[n] = jnp.exp2(dt * rate) * h[n] + entering * block.row(B_ref, t, n)
+                return tuple(h)
+
+            return _walk(step, h, length, i * STRIDE, STRIDE, reverse=reverse)
+
+        h = tuple(block.load(start_ref, block.state(n)) for n in range(states))
+        lax.fori_loop(0, strides, hold, h)
+        for n in range(states):
+            block.store(q_ref, n, block.load(dend_ref, block.state(n)))
+            block.store(dA_ref, block.state(n), block.zeros())
+
+        def back(i, _):
+            i = strides - 1 - i
+            stride = _tokens(length, i * STRIDE, STRIDE, reverse=reverse)
+            stride = list(block.tokens(stride, x_ref, dt_ref, dy_ref))
+
+            def through_state(n, carry):
+                # As in tokens.gradients, one state at a time.
+                through_B, through_A = map(list, carry)
+                rate = block.rate(A_ref, n)
+                h, q = block.load(held_ref, held(i, n)), block.load(q_ref, n)
+                dA = block.load(dA_ref, block.state(n))
+                decays, kept = [], []
+                for t, x, dt, _ in stride:
+                    decays.append(jnp.exp2(dt * rate))
+                    kept.append(decays[-1] * h)
+                    h = kept[-1] + dt * x * block.row(B_ref, t, n)
+                for j, (t, x, dt, dy) in reversed(list(enumerate(stride))):
+                    B, entering = block.row(B_ref, t, n), dt * x
+                    g = q + dy * block.row(C_ref, t, n)
+                    block.store_sum(dB_ref, t, n, g * entering)
+                    block.store_sum(dC_ref, t, n, (kept[j] + entering * B) * dy)
+                    slope = g * kept[j]
+                    through_B[j] += g * B
+                    through_A[j] += slope * rate
+                    dA += slope * dt
+                    q = g * decays[j]
+                block.store(q_ref, n, q)
+                block.store(dA_ref, block.state(n), dA)
+                return tuple(through_B), tuple(through_A)
+
+            zeros = (block.zeros(),) * STRIDE
+            through = lax.fori_loop(0, states, through_state, (zeros, zeros))
+            for (t, x, dt, _), gB, gA in zip(stride, *through, strict=True):
+                block.store(dx_ref, block.token(t), gB * dt)
+                block.store(ddt_ref, block.token(t), gA * math.log(2) + gB * x)
+            return 0
+
+        lax.fori_loop(0, strides, back, 0)
+
+    parts = x.shape[-1] // tile.channels, *B.shape
+    shapes = [x.shape, x.shape, starts.shape, parts, parts]
+    scratch = [(states, tile.rows, tile.channels)]
+    if in_shared:
+        scratch.insert(0, (strides, *scratch[0]))
+    else:
+        shapes.append((strides, *starts.shape))
+    arguments = x, dt, A, B, C, starts, dy, dends
+    return _run(kernel, arguments, shapes, tile, interpret, scratch)[:5]
+
+
+def _tokens(length: int, first, count: int, *, reverse: bool) -> list:
+    """The numbers of `count` of the chunk's tokens, in the order of the scan."""
+    return [length - 1 - (first + i) if reverse else first + i for i in range(count)]
+
+
+def _walk(step: Callable, carry, length: int, first, count: int, *, reverse: bool):
+    def turn(i, carry):
+        return step(carry, _tokens(length, first + i * UNROLL, UNROLL, reverse=reverse))
+
+    return lax.fori_loop(0, count // UNROLL, turn, carry)
+
+
+def _run(kernel, arguments, shapes, tile: Tile, interpret, scratch=()):
+    batch, chunks, _, groups, width = arguments[0].shape
+    blocks = batch * chunks * groups // tile.rows * (width // tile.channels)
+    return plgpu.kernel(
+        kernel,
+        out_type=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
+        scratch_types=[plgpu.SMEM(shape, jnp.float32) for shape in scratch],
+        grid=(blocks,),
+        grid_names=("block",),
+        compiler_params=plgpu.CompilerParams(
+            approx_math=True,
+            # No lane reads what another has written.
+            unsafe_no_auto_barriers=True,
+            lowering_semantics=plgpu.LoweringSemantics.Lane,
+        ),
+        interpret=interpret,
+    )(*arguments)
+
+
+class _Block:
+    """Inside a kernel: where this block's arrays "r c" lie in memory."""
+
+    def __init__(self, tile: Tile, shape: tuple[int, ...], interpret: Any):
+        _, chunks, _, groups, width = shape
+        self.shape = tile.rows, tile.channels
+        self.along_k = tile.along == "k"
+        self.layouts = None if interpret else _layouts(tile.rows)
+        block, self.part = _divide(lax.axis_index("block"), width // tile.channels)
+        if self.along_k:
+            block, self.g = _divide(block, groups)
+            self.b, k = _divide(block, chunks // tile.rows)
+            self.k = pl.ds(k * tile.rows, tile.rows)
+        else:
+            block, g = _divide(block, groups // tile.rows)
+            self.b, self.k = _divide(block, chunks)
+            self.g = pl.ds(g * tile.rows, tile.rows)
+        self.d = pl.ds(self.part * tile.channels, tile.channels)
+
+    def token(self, t) -> tuple:
+        return self.b, self.k, t, self.g, self.d
+
+    def state(self, n) -> tuple:
+        return n, self.b, self.k, self.g, self.d
+
+    def tokens(self, tokens: list, *refs) -> Iterator[tuple]:
+        """Each token's number and arrays; all are loaded before the first is used."""
+        loaded = [[self.load(ref, self.token(t)) for ref in refs] for t in tokens]
+        return ((t, *arrays) for t, arrays in zip(tokens, loaded, strict=True))
+
+    def rate(self, A_ref, n):
+        return self.load(A_ref, (n, self.g, self.d), (1,) if self.along_k else (0, 1))
+
+    def row(self, ref, t, n):
+        """B or C."""
+        return self.load(ref, (self.b, self.k, t, n, self.g), (0,))
+
+    def load(self, ref, index, axes: tuple[int, ...] = (0, 1)):
+        """An array "r c", or one with the given axes of it, broadcast to the others."""
+        if self.layouts is None:
+            v = ref[index]
+        else:
+            # There is no "optimized" way to load other than from tiled shared memory.
+            nothing = (None,) if jax.__version_info__ < (0, 11) else ()
+            layout = self.layouts[axes]
+            v = plgpu.load(ref.at[index], *nothing, layout=layout, optimized=False)
+        return v if len(axes) == 2 else self._cast(lax.broadcast_in_dim(v, self.shape, axes))
+
+    def store(self, ref, index, v) -> None:
+        if self.layouts is None or not hasattr(plgpu, "store"):
+            ref[index] = v
+        else:
+            plgpu.store(ref.at[index], v, optimized=False)
+
+    def store_sum(self, ref, t, n, v) -> None:
+        self.store(ref, (self.part, self.b, self.k, t, n, self.g), v.sum(1))
+
+    def zeros(self):
+        return self._cast(jnp.zeros(self.shape, jnp.float32))
+
+    def _cast(self, v):
+        return v if self.layouts is None else plgpu.layout_cast(v, self.layouts[0, 1])
+
+
+def _divide(a, b: int):
+    return lax.div(a, b), lax.rem(a, b)
+
+
+def _layouts(rows: int) -> dict[tuple[int, ...], Any]:
+    """How arrays with these axes of "r c" lie in the lanes: rows to warps, then to their lanes."""
+    lanes = LANES // rows
+    if rows == 4:
+        tiles, warps, within = ((4, 32), (1,)), (-3,), (-2,)
+    elif lanes == 1:
+        tiles, warps, within = ((128, 1), (32, 1)), (-4,), (-2,)
+    else:
+        tiles, warps, within = ((rows, lanes), (rows // 4, lanes), (1,)), (-5,), (-3, -2)
+    tile = mgpu.TiledLayout(plgpu.Tiling(tiles), warps, within, -1)
+    both = {(0, 1): tile, (0,): tile.reduce((1,)), (1,): tile.reduce((0,))}
+    return {
+        axes: plgpu.Layout.TILED(v.tiling, v.warp_dims, v.lane_dims, v.vector_dim)
+        for axes, v in both.items()
+    }
