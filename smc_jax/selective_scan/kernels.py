@@ -27,7 +27,7 @@ LANES = 128
 # token, are registers at the same time: more would spill, and fewer would hold more states.
 STRIDE = 8
 # Tokens in a turn of the other loops. What a turn loads first hides the latency of the memory.
-UNROLL = 4
+UNROLL = 2
 # Shared memory for the held states, in bytes: with this many, three blocks fit a multiprocessor.
 # Chunks of 64 tokens with 16 states need as much; those of longer ones lie in device memory.
 HELD = 2**16
@@ -250,7 +250,7 @@ def _walk(step: Callable, carry, length: int, first, count: int, *, reverse: boo
 def _run(kernel, arguments, shapes, tile: Tile, interpret, scratch=()):
     batch, chunks, _, groups, width = arguments[0].shape
     blocks = batch * chunks * groups // tile.rows * (width // tile.channels)
-    return plgpu.kernel(
+    run = plgpu.kernel(
         kernel,
         out_type=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
         scratch_types=[plgpu.SMEM(shape, jnp.float32) for shape in scratch],
@@ -263,7 +263,8 @@ def _run(kernel, arguments, shapes, tile: Tile, interpret, scratch=()):
             lowering_semantics=plgpu.LoweringSemantics.Lane,
         ),
         interpret=interpret,
-    )(*arguments)
+    )
+    return tuple(run(*arguments))
 
 
 class _Block:

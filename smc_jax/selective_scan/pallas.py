@@ -39,9 +39,7 @@ def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int, interpret: Any 
     return fold.sequence_back(y), fold.state_back(end), fold.states_back(starts)
 
 
-def backward(
-    x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int, interpret: Any = None
-):
+def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int, interpret: Any = None):
     """See `analytic.Method` and `forward`."""
     from smc_jax.selective_scan import kernels
 

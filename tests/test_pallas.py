@@ -1,0 +1,132 @@
+"""The kernels of the selective scan: in Pallas' interpreter, compiled for a GPU, and on one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from smc_jax.selective_scan import analytic, kernels, pallas, selective_scan
+from tests.test_selective_scan import check, draw, run, token_loop
+
+try:
+    from jax.experimental.pallas.mosaic_gpu import InterpretGPUParams
+except ImportError:  # jax < 0.12
+    from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """Kernels run in the interpreter for as long as a test takes."""
+    functions = (
+        functools.partial(function, interpret=InterpretGPUParams())
+        for function in (pallas.forward, pallas.backward)
+    )
+    monkeypatch.setitem(analytic.METHODS, "pallas", analytic.Method(*functions))
+    analytic._function.cache_clear()
+    yield
+    analytic._function.cache_clear()
+
+
+# batch, tokens, groups, channels a group, state; the chunk; whether in reverse.
+SHAPES = {
+    "one token": ((1, 1, 1, 3, 2), 64, False),
+    "prime length, two groups": ((2, 67, 2, 4, 2), 64, True),
+    "odd chunk": ((1, 13, 1, 5, 2), 5, False),
+    "rows are chunks": ((2, 50, 1, 32, 2), 16, True),
+    "rows are groups": ((1, 11, 5, 32, 2), 16, False),
+    "rows are groups of a batch": ((3, 19, 3, 17, 1), 16, True),
+    "two channels a lane": ((1, 11, 1, 64, 2), 4, False),
+    "parts of the channels": ((1, 8, 1, 80, 1), 2, True),
+    "scalar channels": ((70, 7, 2, 1, 4), 64, True),
+}
+
+
+@pytest.mark.parametrize(("shape", "chunk", "reverse"), SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.usefixtures("interpreted")
+def test_equals_token_loop(shape, chunk, reverse):
+    arguments = draw(*shape)
+    got = run(arguments, method="pallas", chunk=chunk, reverse=reverse)
+    check(got, token_loop(*arguments, reverse))
+
+
+@pytest.mark.parametrize("dt_scale", [0.0, 1e3])
+@pytest.mark.usefixtures("interpreted")
+def test_no_step_size_overflows(dt_scale):
+    arguments = draw(1, 18, 1, 2, 3, dt_scale=dt_scale)
+    check(run(arguments, method="pallas", chunk=8), token_loop(*arguments, False))
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_states_that_shared_memory_cannot_hold(monkeypatch):
+    monkeypatch.setattr(kernels, "HELD", 0)
+    arguments = draw(1, 18, 1, 2, 3)
+    check(run(arguments, method="pallas", chunk=16), token_loop(*arguments, False))
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_gradient_under_vmap():
+    """Also where some arguments are shared by what is mapped."""
+    x, dt, A, B, C, D, *_ = draw(3, 10, 2, 4, 2)
+    rates = jnp.stack([A, 2 * A, 3 * A])
+
+    def loss(x, A, B, C, method="pallas"):
+        return (selective_scan(x[None], dt[:1], A, B[None], C[None], D, method=method) ** 2).sum()
+
+    def mapped(**method):
+        grad = jax.grad(functools.partial(loss, **method), range(4))
+        return jax.jit(jax.vmap(grad, (0, 0, None, 0)))(x, rates, B[0], C)
+
+    for got, want in zip(mapped(), mapped(method="reference"), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def loss(*arguments, **options):
+    return (selective_scan(*arguments, method="pallas", **options) ** 2).sum()
+
+
+@pytest.mark.parametrize("shape", [(1, 512, 1, 128, 16), (2, 67, 8, 32, 16), (70, 64, 1, 1, 4)])
+def test_compiles_for_a_gpu(shape):
+    """As far as is possible where there is none: the kernels become machine-independent code."""
+    *arguments, _, _, _ = draw(*shape)
+    lowered = (
+        jax.jit(jax.grad(loss, range(6))).trace(*arguments).lower(lowering_platforms=("cuda",))
+    )
+    kernels = lowered.as_text().count("@mosaic_gpu_v2")
+    assert kernels == 4  # ends and outputs; ends of the adjoint and gradients
+
+
+@pytest.mark.parametrize("platforms", [("cpu",), ("cpu", "cuda"), ("rocm",)])
+def test_other_platforms_are_named(platforms):
+    *arguments, _, _, _ = draw(1, 8, 1, 2, 2)
+    for function in (loss, jax.grad(loss)):
+        traced = jax.jit(function).trace(*arguments)
+        with pytest.raises(ValueError, match=f"this is {platforms[0]}: take method='auto'"):
+            traced.lower(lowering_platforms=platforms)
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="where there is no GPU")
+def test_needs_a_gpu():
+    *arguments, _, _, _ = draw(1, 8, 1, 2, 2)
+    with pytest.raises(ValueError, match=r"needs a CUDA GPU \(Hopper or newer\); this is cpu"):
+        loss(*arguments)
+
+
+ON_GPU = SHAPES | {
+    "model width": ((1, 2000, 1, 128, 16), 64, False),
+    "model width, reverse": ((2, 1031, 1, 64, 16), 64, True),
+    "model groups": ((1, 300, 8, 32, 16), 64, False),
+    "long chunks": ((1, 1100, 1, 48, 16), 512, True),
+    "pixels": ((600, 64, 2, 1, 4), 64, False),
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("shape", "chunk", "reverse"), ON_GPU.values(), ids=ON_GPU.keys())
+def test_equals_token_loop_on_gpu(shape, chunk, reverse):
+    if jax.default_backend() != "gpu":
+        pytest.skip(f"needs an NVIDIA GPU, Hopper or newer; this is {jax.default_backend()}")
+    arguments = draw(*shape)
+    got = run(arguments, method="pallas", chunk=chunk, reverse=reverse)
+    check(got, token_loop(*arguments, reverse), value=2e-6, gradient=2e-5)
