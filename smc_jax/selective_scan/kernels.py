@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.experimental.mosaic.gpu as mgpu
 import jax.numpy as jnp
+from einops import rearrange
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Float
 
-LANES = 128
+WARPS, LANES = 4, 128
 # Tokens between two held states of the gradient, whose decays and states, seven arrays for each
 # token, are registers at the same time: more would spill, and fewer would hold more states.
 STRIDE = 8
@@ -31,6 +32,8 @@ UNROLL = 2
 # Shared memory for the held states, in bytes: with this many, three blocks fit a multiprocessor.
 # Chunks of 64 tokens with 16 states need as much; those of longer ones lie in device memory.
 HELD = 2**16
+# Of rows in shared memory, so that lanes that read one after the other meet in no bank.
+PADDING = 4
 
 Sequence = Float[Array, "b k t g d"]
 Matrix = Float[Array, "b k t n g"]
@@ -140,8 +143,8 @@ def gradients(
     *,
     reverse: bool,
     interpret: Any = None,
-) -> tuple[Sequence, Sequence, State, Float[Array, "p b k t n g"], Float[Array, "p b k t n g"]]:
-    """dx, ddt, dA of each chunk, and dB and dC of each of p parts of the channels.
+) -> tuple[Sequence, Sequence, State, Matrix, Matrix]:
+    """dx, ddt, dA of each chunk, dB and dC.
 
     Two loops: one recomputes the states and holds every `STRIDE`-th, one goes back over the
     strides. To keep them from the forward pass instead would save one of the three exponentials of
@@ -157,7 +160,7 @@ def gradients(
 
     def kernel(
         x_ref, dt_ref, A_ref, B_ref, C_ref, start_ref, dy_ref, dend_ref,
-        dx_ref, ddt_ref, dA_ref, dB_ref, dC_ref, held_ref, q_ref,
+        dx_ref, ddt_ref, dA_ref, dBC_ref, q_ref, held_ref, sums_ref,
     ):  # fmt: skip
         block = _Block(tile, x.shape, interpret)
         rates = [block.rate(A_ref, n) for n in range(states)]
@@ -182,7 +185,7 @@ def gradients(
         h = tuple(block.load(start_ref, block.state(n)) for n in range(states))
         lax.fori_loop(0, strides, hold, h)
         for n in range(states):
-            block.store(q_ref, n, block.load(dend_ref, block.state(n)))
+            block.store(q_ref, block.state(n), block.load(dend_ref, block.state(n)))
             block.store(dA_ref, block.state(n), block.zeros())
 
         def back(i, _):
@@ -194,25 +197,26 @@ def gradients(
                 # As in tokens.gradients, one state at a time.
                 through_B, through_A = map(list, carry)
                 rate = block.rate(A_ref, n)
-                h, q = block.load(held_ref, held(i, n)), block.load(q_ref, n)
+                h, q = block.load(held_ref, held(i, n)), block.load(q_ref, block.state(n))
                 dA = block.load(dA_ref, block.state(n))
-                decays, kept = [], []
-                for t, x, dt, _ in stride:
+                decays, kept, dB, dC = [], [], [], []
+                for t, x, dt, dy in stride:
                     decays.append(jnp.exp2(dt * rate))
                     kept.append(decays[-1] * h)
                     h = kept[-1] + dt * x * block.row(B_ref, t, n)
+                    dC.append(h * dy)
                 for j, (t, x, dt, dy) in reversed(list(enumerate(stride))):
-                    B, entering = block.row(B_ref, t, n), dt * x
                     g = q + dy * block.row(C_ref, t, n)
-                    block.store_sum(dB_ref, t, n, g * entering)
-                    block.store_sum(dC_ref, t, n, (kept[j] + entering * B) * dy)
+                    dB.append(g * dt * x)
                     slope = g * kept[j]
-                    through_B[j] += g * B
+                    through_B[j] += g * block.row(B_ref, t, n)
                     through_A[j] += slope * rate
                     dA += slope * dt
                     q = g * decays[j]
-                block.store(q_ref, n, q)
+                block.store(q_ref, block.state(n), q)
                 block.store(dA_ref, block.state(n), dA)
+                dB, dC = (dB, dC[::-1]) if reverse else (dB[::-1], dC)
+                block.store_sums(dBC_ref, strides - 1 - i if reverse else i, n, dB + dC, sums_ref)
                 return tuple(through_B), tuple(through_A)
 
             zeros = (block.zeros(),) * STRIDE
@@ -224,15 +228,20 @@ def gradients(
 
         lax.fori_loop(0, strides, back, 0)
 
-    parts = x.shape[-1] // tile.channels, *B.shape
-    shapes = [x.shape, x.shape, starts.shape, parts, parts]
-    scratch = [(states, tile.rows, tile.channels)]
+    batch, chunks, _, groups, width = x.shape
+    sums = (2 * STRIDE, groups) if tile.rows > WARPS else (groups, 2 * STRIDE)
+    sums = width // tile.channels, batch, chunks, strides, states, *sums
+    shapes = [x.shape, x.shape, starts.shape, sums, starts.shape]
+    scratch = [(tile.rows, 2 * STRIDE, tile.channels + PADDING)]
     if in_shared:
-        scratch.insert(0, (strides, *scratch[0]))
+        scratch = [(strides, states, tile.rows, tile.channels), *scratch]
     else:
         shapes.append((strides, *starts.shape))
     arguments = x, dt, A, B, C, starts, dy, dends
-    return _run(kernel, arguments, shapes, tile, interpret, scratch)[:5]
+    dx, ddt, dA, dBC, *_ = _run(kernel, arguments, shapes, tile, interpret, scratch)
+    there = "(two t) g" if tile.rows > WARPS else "g (two t)"
+    dBC = rearrange(dBC.sum(0), f"b k s n {there} -> two b k (s t) n g", two=2)
+    return dx, ddt, dA, *dBC
 
 
 def _tokens(length: int, first, count: int, *, reverse: bool) -> list:
@@ -313,7 +322,7 @@ class _Block:
             nothing = (None,) if jax.__version_info__ < (0, 11) else ()
             layout = self.layouts[axes]
             v = plgpu.load(ref.at[index], *nothing, layout=layout, optimized=False)
-        return v if len(axes) == 2 else self._cast(lax.broadcast_in_dim(v, self.shape, axes))
+        return v if len(axes) > 1 else self._cast(lax.broadcast_in_dim(v, self.shape, axes))
 
     def store(self, ref, index, v) -> None:
         if self.layouts is None or not hasattr(plgpu, "store"):
@@ -321,8 +330,27 @@ class _Block:
         else:
             plgpu.store(ref.at[index], v, optimized=False)
 
-    def store_sum(self, ref, t, n, v) -> None:
-        self.store(ref, (self.part, self.b, self.k, t, n, self.g), v.sum(1))
+    def store_sums(self, ref, i, n, arrays: list, shared_ref) -> None:
+        """The sums over the channels of `2 * STRIDE` arrays."""
+        index = self.part, self.b, self.k, i, n
+        if self.shape[0] > WARPS:
+            for j, v in enumerate(arrays):
+                self.store(ref, (*index, j, self.g), v.sum(1))
+            return
+        # Here a row is a warp, and each of the sums would take five exchanges between its lanes,
+        # most of the gradient's time. By way of shared memory a lane gets half a sum's terms.
+        rows, terms = (pl.ds(0, size) for size in self.shape)
+        self._join_lanes()
+        for j, v in enumerate(arrays):
+            self.store(shared_ref, (rows, j, terms), v)
+        self._join_lanes()
+        sums = self.load(shared_ref, (rows, pl.ds(0, len(arrays)), terms), (0, 1, 2)).sum(2)
+        self.store(ref, (*index, self.g, pl.ds(0, len(arrays))), sums)
+
+    def _join_lanes(self) -> None:
+        """Lanes of a warp wait for each other; what they have stored all of them can read."""
+        if self.layouts is not None:
+            plgpu.inline_mgpu()(lambda _: mgpu.utils.warp_barrier())()
 
     def zeros(self):
         return self._cast(jnp.zeros(self.shape, jnp.float32))
@@ -338,15 +366,19 @@ def _divide(a, b: int):
 def _layouts(rows: int) -> dict[tuple[int, ...], Any]:
     """How arrays with these axes of "r c" lie in the lanes: rows to warps, then to their lanes."""
     lanes = LANES // rows
-    if rows == 4:
+    if rows == WARPS:
         tiles, warps, within = ((4, 32), (1,)), (-3,), (-2,)
     elif lanes == 1:
         tiles, warps, within = ((128, 1), (32, 1)), (-4,), (-2,)
     else:
         tiles, warps, within = ((rows, lanes), (rows // 4, lanes), (1,)), (-5,), (-3, -2)
     tile = mgpu.TiledLayout(plgpu.Tiling(tiles), warps, within, -1)
-    both = {(0, 1): tile, (0,): tile.reduce((1,)), (1,): tile.reduce((0,))}
+    layouts = {(0, 1): tile, (0,): tile.reduce((1,)), (1,): tile.reduce((0,))}
+    if rows == WARPS:
+        # Terms of 16 sums: a lane of the warp has half of one sum's, four at a time.
+        tiles = (WARPS, 2 * STRIDE, 8), (4,)
+        layouts[0, 1, 2] = mgpu.TiledLayout(plgpu.Tiling(tiles), (-4,), (-2, -3), -1)
     return {
         axes: plgpu.Layout.TILED(v.tiling, v.warp_dims, v.lane_dims, v.vector_dim)
-        for axes, v in both.items()
+        for axes, v in layouts.items()
     }

@@ -58,7 +58,7 @@ def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int, int
         x, dt, A, B, C, fold.states(starts), dy, dends, tile, **options
     )
     dx, ddt = map(fold.sequence_back, (dx, ddt))
-    dB, dC = (fold.matrix_back(v.sum(0)) for v in (dB, dC))
+    dB, dC = map(fold.matrix_back, (dB, dC))
     return dx, ddt, fold.rates_back(dA.sum((1, 2))), dB, dC, fold.state_back(dstart)
 
 
