@@ -57,15 +57,17 @@ def selective_scan(
       return_final_state: return h after the last token that is scanned as well.
       method: `reference` (a loop over tokens), `associative` (`jax.lax.associative_scan`; needs
         memory for several (l, d, n) arrays), `chunked` (loops over tokens, keeps chunk boundaries
-        only), `two_level` (all chunks side by side), or `auto`: `two_level` on a GPU, else
-        `chunked`, chosen when the platform is known.
-      chunk: tokens between two kept states of `chunked` and `two_level`; None lets them choose.
+        only), `two_level` (all chunks side by side), `pallas` (the same in kernels, in float32,
+        for NVIDIA GPUs from Hopper on), or `auto`: `two_level` on a GPU, else `chunked`, chosen
+        when the platform is known.
+      chunk: tokens between two kept states of all but the first two; None lets them choose.
 
     Returns:
       y, "b l d" of x's type; with `return_final_state` y and the final state, "b d n".
 
     Raises:
-      ValueError: an unknown method, or shapes that do not belong together.
+      ValueError: an unknown method, or shapes that do not belong together; `pallas` for another
+        platform than a CUDA GPU (when the platform is known) or in float64.
       TypeError: an argument of integers or complex numbers.
     """
     if B.ndim == 3:

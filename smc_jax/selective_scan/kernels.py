@@ -3,8 +3,8 @@
 A block is a warpgroup. Its 128 lanes hold arrays "r c" of r rows, which are scans of their own (the
 chunks of one group, or one chunk of several groups), with c channels each. Every row has its own B
 and C, so that groups of 128 channels, of 4 or of a single one fill the lanes alike; and no row is
-shared by two warps, so that sums over its channels (dB and dC) need no barrier. The states of a
-channel stay in the registers of its lane, which alone reads what it has put aside.
+shared by two warps, so that sums over its channels (dB and dC) need no barrier between them. The
+states of a channel stay in the registers of its lane, which alone reads what it has put aside.
 
 Shapes: sequences "b k t g d" (k chunks of t tokens), B and C "b k t n g", A "n g d", states
 "n b k g d". A comes multiplied by log2(e): exp2 is the one exponential that the hardware has.
@@ -69,7 +69,7 @@ def ends(
     With `adjoint`, of the recurrence that the gradient follows, where dy stands for x and C for B.
     """
 
-    def kernel(x_ref, dt_ref, A_ref, B_ref, end_ref, total_ref):
+    def selective_scan_ends(x_ref, dt_ref, A_ref, B_ref, end_ref, total_ref):
         block = _Block(tile, x.shape, interpret)
         rates = [block.rate(A_ref, n) for n in range(A.shape[0])]
 
@@ -91,7 +91,7 @@ def ends(
 
     batch, chunks, _, groups, width = x.shape
     shapes = (A.shape[0], batch, chunks, groups, width), (batch, chunks, 1, groups, width)
-    return _run(kernel, (x, dt, A, B), shapes, tile, interpret)
+    return _run(selective_scan_ends, (x, dt, A, B), shapes, tile, interpret)
 
 
 def outputs(
@@ -108,7 +108,7 @@ def outputs(
 ) -> Sequence:
     """y, from the state that enters each chunk."""
 
-    def kernel(x_ref, dt_ref, A_ref, B_ref, C_ref, start_ref, y_ref):
+    def selective_scan_outputs(x_ref, dt_ref, A_ref, B_ref, C_ref, start_ref, y_ref):
         block = _Block(tile, x.shape, interpret)
         rates = [block.rate(A_ref, n) for n in range(A.shape[0])]
 
@@ -126,7 +126,7 @@ def outputs(
         h = tuple(block.load(start_ref, block.state(n)) for n in range(A.shape[0]))
         _walk(step, h, x.shape[2], 0, x.shape[2], reverse=reverse)
 
-    (y,) = _run(kernel, (x, dt, A, B, C, starts), (x.shape,), tile, interpret)
+    (y,) = _run(selective_scan_outputs, (x, dt, A, B, C, starts), (x.shape,), tile, interpret)
     return y
 
 
@@ -158,9 +158,9 @@ def gradients(
     strides = length // STRIDE
     in_shared = 4 * strides * states * tile.rows * tile.channels <= HELD
 
-    def kernel(
+    def selective_scan_gradients(
         x_ref, dt_ref, A_ref, B_ref, C_ref, start_ref, dy_ref, dend_ref,
-        dx_ref, ddt_ref, dA_ref, dBC_ref, q_ref, held_ref, sums_ref,
+        dx_ref, ddt_ref, dA_ref, dBC_ref, q_ref, held_ref, sums_ref=None,
     ):  # fmt: skip
         block = _Block(tile, x.shape, interpret)
         rates = [block.rate(A_ref, n) for n in range(states)]
@@ -184,6 +184,7 @@ def gradients(
 
         h = tuple(block.load(start_ref, block.state(n)) for n in range(states))
         lax.fori_loop(0, strides, hold, h)
+        # These two are read and written once a stride, in the cache: shared memory is full.
         for n in range(states):
             block.store(q_ref, block.state(n), block.load(dend_ref, block.state(n)))
             block.store(dA_ref, block.state(n), block.zeros())
@@ -232,13 +233,15 @@ def gradients(
     sums = (2 * STRIDE, groups) if tile.rows > WARPS else (groups, 2 * STRIDE)
     sums = width // tile.channels, batch, chunks, strides, states, *sums
     shapes = [x.shape, x.shape, starts.shape, sums, starts.shape]
-    scratch = [(tile.rows, 2 * STRIDE, tile.channels + PADDING)]
+    scratch: list[tuple[int, ...]] = []
     if in_shared:
-        scratch = [(strides, states, tile.rows, tile.channels), *scratch]
+        scratch.append((strides, states, tile.rows, tile.channels))
     else:
         shapes.append((strides, *starts.shape))
-    arguments = x, dt, A, B, C, starts, dy, dends
-    dx, ddt, dA, dBC, *_ = _run(kernel, arguments, shapes, tile, interpret, scratch)
+    if tile.rows == WARPS:
+        scratch.append((tile.rows, 2 * STRIDE, tile.channels + PADDING))
+    given = x, dt, A, B, C, starts, dy, dends
+    dx, ddt, dA, dBC, *_ = _run(selective_scan_gradients, given, shapes, tile, interpret, scratch)
     there = "(two t) g" if tile.rows > WARPS else "g (two t)"
     dBC = rearrange(dBC.sum(0), f"b k s n {there} -> two b k (s t) n g", two=2)
     return dx, ddt, dA, *dBC
@@ -267,7 +270,8 @@ def _run(kernel, arguments, shapes, tile: Tile, interpret, scratch=()):
         grid_names=("block",),
         compiler_params=plgpu.CompilerParams(
             approx_math=True,
-            # No lane reads what another has written.
+            reduction_scratch_bytes=0,  # no sum has terms in two warps
+            # What lanes read of each other, in `store_sums`, is waited for there.
             unsafe_no_auto_barriers=True,
             lowering_semantics=plgpu.LoweringSemantics.Lane,
         ),
@@ -373,7 +377,8 @@ def _layouts(rows: int) -> dict[tuple[int, ...], Any]:
     else:
         tiles, warps, within = ((rows, lanes), (rows // 4, lanes), (1,)), (-5,), (-3, -2)
     tile = mgpu.TiledLayout(plgpu.Tiling(tiles), warps, within, -1)
-    layouts = {(0, 1): tile, (0,): tile.reduce((1,)), (1,): tile.reduce((0,))}
+    layouts: dict[tuple[int, ...], mgpu.TiledLayout] = {(0, 1): tile}
+    layouts |= {(0,): tile.reduce((1,)), (1,): tile.reduce((0,))}
     if rows == WARPS:
         # Terms of 16 sums: a lane of the warp has half of one sum's, four at a time.
         tiles = (WARPS, 2 * STRIDE, 8), (4,)

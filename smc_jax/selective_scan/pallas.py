@@ -171,6 +171,8 @@ def _fill(v, shape: tuple[int, ...]):
 
 def _checked(x, interpret):
     """x, which cannot be compiled for a platform that the kernels do not run on."""
+    if x.dtype != jnp.float32:
+        raise ValueError(f"selective_scan: pallas computes in float32, not {x.dtype}")
     return x if interpret else _on_cuda.bind(x)
 
 
