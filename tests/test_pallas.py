@@ -59,10 +59,12 @@ def test_no_step_size_overflows(dt_scale):
 
 
 @pytest.mark.usefixtures("interpreted")
-def test_states_that_shared_memory_cannot_hold(monkeypatch):
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+def test_chunks_of_more_states_than_a_block_holds(monkeypatch, reverse):
     monkeypatch.setattr(kernels, "HELD", 0)
-    arguments = draw(1, 18, 1, 2, 3)
-    check(run(arguments, method="pallas", chunk=16), token_loop(*arguments, False))
+    arguments = draw(2, 40, 1, 2, 3)
+    got = run(arguments, method="pallas", chunk=18, reverse=reverse)
+    check(got, token_loop(*arguments, reverse))
 
 
 @pytest.mark.usefixtures("interpreted")

@@ -1,13 +1,13 @@
 """Kernels of the selective scan for NVIDIA GPUs, Hopper and newer, by Pallas' Mosaic GPU backend.
 
 A block is a warpgroup. Its 128 lanes hold arrays "r c" of r rows, which are scans of their own (the
-chunks of one group, or one chunk of several groups), with c channels each. Every row has its own B
-and C, so that groups of 128 channels, of 4 or of a single one fill the lanes alike; and no row is
+chunks of one sequence, or one chunk of several), with c channels each. Every row has its own B and
+C, so that sequences of 128 channels, of 4 or of a single one fill the lanes alike; and no row is
 shared by two warps, so that sums over its channels (dB and dC) need no barrier between them. The
 states of a channel stay in the registers of its lane, which alone reads what it has put aside.
 
-Shapes: sequences "b k t g d" (k chunks of t tokens), B and C "b k t n g", A "n g d", states
-"n b k g d". A comes multiplied by log2(e): exp2 is the one exponential that the hardware has.
+Shapes: k chunks of t tokens; s sequences side by side, be they of a batch or of groups. A comes
+multiplied by log2(e): exp2 is the one exponential that the hardware has.
 """
 
 import math
@@ -29,20 +29,19 @@ WARPS, LANES = 4, 128
 STRIDE = 8
 # Tokens in a turn of the other loops. What a turn loads first hides the latency of the memory.
 UNROLL = 2
-# Shared memory for the held states, in bytes: with this many, three blocks fit a multiprocessor.
-# Chunks of 64 tokens with 16 states need as much; those of longer ones lie in device memory.
+# Bytes of shared memory for the held states: with this many, three blocks fit a multiprocessor.
 HELD = 2**16
 # Of rows in shared memory, so that lanes that read one after the other meet in no bank.
 PADDING = 4
 
-Sequence = Float[Array, "b k t g d"]
-Matrix = Float[Array, "b k t n g"]
-Rates = Float[Array, "n g d"]
-State = Float[Array, "n b k g d"]
+Sequence = Float[Array, "k t s d"]
+Matrix = Float[Array, "k t n s"]
+Rates = Float[Array, "n s d"]
+State = Float[Array, "n k s d"]
 
 
 class Tile(NamedTuple):
-    """What a block computes: the next `rows` along an axis, "k" or "g", `channels` of each.
+    """What a block computes: the next `rows` along an axis, "k" or "s", `channels` of each.
 
     Rows times channels are a multiple of the lanes. A lane with several channels reads B and C once
     for all of them.
@@ -63,7 +62,7 @@ def ends(
     adjoint: bool = False,
     reverse: bool,
     interpret: Any = None,
-) -> tuple[State, Float[Array, "b k 1 g d"]]:
+) -> tuple[State, Float[Array, "k 1 s d"]]:
     """The state after each chunk, had it started at zero, and the sum of dt over the chunk.
 
     With `adjoint`, of the recurrence that the gradient follows, where dy stands for x and C for B.
@@ -84,13 +83,13 @@ def ends(
             return *h, total
 
         zeros = (block.zeros(),) * (len(rates) + 1)
-        *h, total = _walk(step, zeros, x.shape[2], 0, x.shape[2], reverse=reverse)
+        *h, total = _walk(step, zeros, x.shape[1], 0, x.shape[1], reverse=reverse)
         for n, end in enumerate(h):
             block.store(end_ref, block.state(n), end)
         block.store(total_ref, block.token(0), total)
 
-    batch, chunks, _, groups, width = x.shape
-    shapes = (A.shape[0], batch, chunks, groups, width), (batch, chunks, 1, groups, width)
+    chunks, _, *lanes = x.shape
+    shapes = (A.shape[0], chunks, *lanes), (chunks, 1, *lanes)
     return _run(selective_scan_ends, (x, dt, A, B), shapes, tile, interpret)
 
 
@@ -124,7 +123,7 @@ def outputs(
             return tuple(h)
 
         h = tuple(block.load(start_ref, block.state(n)) for n in range(A.shape[0]))
-        _walk(step, h, x.shape[2], 0, x.shape[2], reverse=reverse)
+        _walk(step, h, x.shape[1], 0, x.shape[1], reverse=reverse)
 
     (y,) = _run(selective_scan_outputs, (x, dt, A, B, C, starts), (x.shape,), tile, interpret)
     return y
@@ -154,23 +153,19 @@ def gradients(
       starts: the state that enters each chunk.
       dends: the gradient that reaches the state after each chunk from the tokens after it.
     """
-    states, length = A.shape[0], x.shape[2]
+    states, length = A.shape[0], x.shape[1]
     strides = length // STRIDE
-    in_shared = 4 * strides * states * tile.rows * tile.channels <= HELD
 
     def selective_scan_gradients(
         x_ref, dt_ref, A_ref, B_ref, C_ref, start_ref, dy_ref, dend_ref,
-        dx_ref, ddt_ref, dA_ref, dBC_ref, q_ref, held_ref, sums_ref=None,
+        dx_ref, ddt_ref, dA_ref, dBC_ref, q_ref, held_ref, terms_ref=None,
     ):  # fmt: skip
         block = _Block(tile, x.shape, interpret)
         rates = [block.rate(A_ref, n) for n in range(states)]
 
-        def held(i, n):
-            return (i, n) if in_shared else (i, *block.state(n))
-
         def hold(i, h):
             for n in range(states):
-                block.store(held_ref, held(i, n), h[n])
+                block.store(held_ref, (i, n), h[n])
 
             def step(h, tokens):
                 h = list(h)
@@ -198,7 +193,7 @@ def gradients(
                 # As in tokens.gradients, one state at a time.
                 through_B, through_A = map(list, carry)
                 rate = block.rate(A_ref, n)
-                h, q = block.load(held_ref, held(i, n)), block.load(q_ref, block.state(n))
+                h, q = block.load(held_ref, (i, n)), block.load(q_ref, block.state(n))
                 dA = block.load(dA_ref, block.state(n))
                 decays, kept, dB, dC = [], [], [], []
                 for t, x, dt, dy in stride:
@@ -217,7 +212,7 @@ def gradients(
                 block.store(q_ref, block.state(n), q)
                 block.store(dA_ref, block.state(n), dA)
                 dB, dC = (dB, dC[::-1]) if reverse else (dB[::-1], dC)
-                block.store_sums(dBC_ref, strides - 1 - i if reverse else i, n, dB + dC, sums_ref)
+                block.store_sums(dBC_ref, strides - 1 - i if reverse else i, n, dB + dC, terms_ref)
                 return tuple(through_B), tuple(through_A)
 
             zeros = (block.zeros(),) * STRIDE
@@ -229,21 +224,17 @@ def gradients(
 
         lax.fori_loop(0, strides, back, 0)
 
-    batch, chunks, _, groups, width = x.shape
-    sums = (2 * STRIDE, groups) if tile.rows > WARPS else (groups, 2 * STRIDE)
-    sums = width // tile.channels, batch, chunks, strides, states, *sums
-    shapes = [x.shape, x.shape, starts.shape, sums, starts.shape]
-    scratch: list[tuple[int, ...]] = []
-    if in_shared:
-        scratch.append((strides, states, tile.rows, tile.channels))
-    else:
-        shapes.append((strides, *starts.shape))
+    chunks, _, sequences, width = x.shape
+    sums = (2 * STRIDE, sequences) if tile.rows > WARPS else (sequences, 2 * STRIDE)
+    sums = width // tile.channels, chunks, strides, states, *sums
+    shapes = x.shape, x.shape, starts.shape, sums, starts.shape
+    scratch: list[tuple[int, ...]] = [(strides, states, tile.rows, tile.channels)]
     if tile.rows == WARPS:
         scratch.append((tile.rows, 2 * STRIDE, tile.channels + PADDING))
     given = x, dt, A, B, C, starts, dy, dends
     dx, ddt, dA, dBC, *_ = _run(selective_scan_gradients, given, shapes, tile, interpret, scratch)
-    there = "(two t) g" if tile.rows > WARPS else "g (two t)"
-    dBC = rearrange(dBC.sum(0), f"b k s n {there} -> two b k (s t) n g", two=2)
+    there = "(two t) s" if tile.rows > WARPS else "s (two t)"
+    dBC = rearrange(dBC.sum(0), f"k i n {there} -> two k (i t) n s", two=2)
     return dx, ddt, dA, *dBC
 
 
@@ -260,8 +251,8 @@ def _walk(step: Callable, carry, length: int, first, count: int, *, reverse: boo
 
 
 def _run(kernel, arguments, shapes, tile: Tile, interpret, scratch=()):
-    batch, chunks, _, groups, width = arguments[0].shape
-    blocks = batch * chunks * groups // tile.rows * (width // tile.channels)
+    chunks, _, sequences, width = arguments[0].shape
+    blocks = chunks * sequences // tile.rows * (width // tile.channels)
     run = plgpu.kernel(
         kernel,
         out_type=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
@@ -284,26 +275,21 @@ class _Block:
     """Inside a kernel: where this block's arrays "r c" lie in memory."""
 
     def __init__(self, tile: Tile, shape: tuple[int, ...], interpret: Any):
-        _, chunks, _, groups, width = shape
+        _, _, sequences, width = shape
         self.shape = tile.rows, tile.channels
         self.along_k = tile.along == "k"
         self.layouts = None if interpret else _layouts(tile.rows)
         block, self.part = _divide(lax.axis_index("block"), width // tile.channels)
-        if self.along_k:
-            block, self.g = _divide(block, groups)
-            self.b, k = _divide(block, chunks // tile.rows)
-            self.k = pl.ds(k * tile.rows, tile.rows)
-        else:
-            block, g = _divide(block, groups // tile.rows)
-            self.b, self.k = _divide(block, chunks)
-            self.g = pl.ds(g * tile.rows, tile.rows)
+        k, s = _divide(block, sequences if self.along_k else sequences // tile.rows)
+        self.k = pl.ds(k * tile.rows, tile.rows) if self.along_k else k
+        self.s = s if self.along_k else pl.ds(s * tile.rows, tile.rows)
         self.d = pl.ds(self.part * tile.channels, tile.channels)
 
     def token(self, t) -> tuple:
-        return self.b, self.k, t, self.g, self.d
+        return self.k, t, self.s, self.d
 
     def state(self, n) -> tuple:
-        return n, self.b, self.k, self.g, self.d
+        return n, self.k, self.s, self.d
 
     def tokens(self, tokens: list, *refs) -> Iterator[tuple]:
         """Each token's number and arrays; all are loaded before the first is used."""
@@ -311,11 +297,11 @@ class _Block:
         return ((t, *arrays) for t, arrays in zip(tokens, loaded, strict=True))
 
     def rate(self, A_ref, n):
-        return self.load(A_ref, (n, self.g, self.d), (1,) if self.along_k else (0, 1))
+        return self.load(A_ref, (n, self.s, self.d), (1,) if self.along_k else (0, 1))
 
     def row(self, ref, t, n):
         """B or C."""
-        return self.load(ref, (self.b, self.k, t, n, self.g), (0,))
+        return self.load(ref, (self.k, t, n, self.s), (0,))
 
     def load(self, ref, index, axes: tuple[int, ...] = (0, 1)):
         """An array "r c", or one with the given axes of it, broadcast to the others."""
@@ -334,22 +320,22 @@ class _Block:
         else:
             plgpu.store(ref.at[index], v, optimized=False)
 
-    def store_sums(self, ref, i, n, arrays: list, shared_ref) -> None:
+    def store_sums(self, ref, i, n, arrays: list, terms_ref) -> None:
         """The sums over the channels of `2 * STRIDE` arrays."""
-        index = self.part, self.b, self.k, i, n
+        index = self.part, self.k, i, n
         if self.shape[0] > WARPS:
             for j, v in enumerate(arrays):
-                self.store(ref, (*index, j, self.g), v.sum(1))
+                self.store(ref, (*index, j, self.s), v.sum(1))
             return
         # Here a row is a warp, and each of the sums would take five exchanges between its lanes,
         # most of the gradient's time. By way of shared memory a lane gets half a sum's terms.
         rows, terms = (pl.ds(0, size) for size in self.shape)
         self._join_lanes()
         for j, v in enumerate(arrays):
-            self.store(shared_ref, (rows, j, terms), v)
+            self.store(terms_ref, (rows, j, terms), v)
         self._join_lanes()
-        sums = self.load(shared_ref, (rows, pl.ds(0, len(arrays)), terms), (0, 1, 2)).sum(2)
-        self.store(ref, (*index, self.g, pl.ds(0, len(arrays))), sums)
+        sums = self.load(terms_ref, (rows, pl.ds(0, len(arrays)), terms), (0, 1, 2)).sum(2)
+        self.store(ref, (*index, self.s, pl.ds(0, len(arrays))), sums)
 
     def _join_lanes(self) -> None:
         """Lanes of a warp wait for each other; what they have stored all of them can read."""

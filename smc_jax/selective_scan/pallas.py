@@ -5,17 +5,17 @@ tokens of a chunk, before and after that, is a kernel each, so that no array has
 states. Every sum is taken in a fixed order.
 """
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from einops import rearrange, repeat
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
 from smc_jax.selective_scan import two_level
 
-# Of a multiprocessor of an NVIDIA GPU, in lanes.
+# Lanes of a warp, and of a block of the kernels.
 WARP, WARPGROUP = 32, 128
 
 
@@ -27,137 +27,136 @@ def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int, interpret: Any 
     """
     from smc_jax.selective_scan import kernels  # Not every build of jaxlib has what it imports.
 
-    fold = _Fold(x.shape, chunk, kernels.STRIDE)
-    tile = kernels.Tile(fold.rows, fold.wide, fold.along)
+    fold = _Fold(x.shape, A.shape[0], chunk, kernels)
     options = {"reverse": reverse, "interpret": interpret}
-    x, dt = fold.sequence(_checked(x, interpret)), fold.sequence(dt)
-    A, B, C = fold.rates(A), fold.matrix(B), fold.matrix(C)
-    handed, steps = kernels.ends(x, dt, A, B, tile, **options)
-    decay = jnp.exp2(A[:, None, None] * steps[:, :, 0])
-    starts, end = two_level.carry(decay, handed, fold.state(start), reverse=reverse)
-    y = kernels.outputs(x, dt, A, B, C, starts, tile, **options)
-    return fold.sequence_back(y), fold.state_back(end), fold.states_back(starts)
+    x, dt = fold.tokens(_checked(x, interpret)), fold.tokens(dt)
+    A, B, C = fold.rates(A), fold.matrices(B), fold.matrices(C)
+    handed, steps = kernels.ends(x, dt, A, B, fold.wide, **options)
+    starts, end = _carry(A, handed, steps, fold.state(start), reverse=reverse)
+    y = kernels.outputs(x, dt, A, B, C, starts, fold.wide, **options)
+    return fold.tokens_back(y), fold.state_back(end), fold.states_back(starts, reverse=reverse)
 
 
 def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int, interpret: Any = None):
     """See `analytic.Method` and `forward`."""
     from smc_jax.selective_scan import kernels
 
-    fold = _Fold(x.shape, chunk, kernels.STRIDE)
-    wide = kernels.Tile(fold.rows, fold.wide, fold.along)
-    # Of the gradient, one channel fills the registers of a lane.
-    tile = kernels.Tile(fold.rows, fold.lanes, fold.along)
+    fold = _Fold(x.shape, A.shape[0], chunk, kernels)
     options = {"reverse": reverse, "interpret": interpret}
-    x, dt, dy = fold.sequence(_checked(x, interpret)), fold.sequence(dt), fold.sequence(dy)
-    A, B, C = fold.rates(A), fold.matrix(B), fold.matrix(C)
+    x, dt, dy = fold.tokens(_checked(x, interpret)), fold.tokens(dt), fold.tokens(dy)
+    A, B, C = fold.rates(A), fold.matrices(B), fold.matrices(C)
+    if fold.parts == 1:
+        starts = fold.states(starts)
+    else:
+        handed, steps = kernels.ends(x, dt, A, B, fold.wide, **options)
+        start = fold.state(starts[-1 if reverse else 0])
+        starts, _ = _carry(A, handed, steps, start, reverse=reverse)
     adjoint = {"reverse": not reverse, "interpret": interpret, "adjoint": True}
-    handed, steps = kernels.ends(dy, dt, A, C, wide, **adjoint)
-    decay = jnp.exp2(A[:, None, None] * steps[:, :, 0])
-    dends, dstart = two_level.carry(decay, handed, fold.state(dend), reverse=not reverse)
+    handed, steps = kernels.ends(dy, dt, A, C, fold.wide, **adjoint)
+    dends, dstart = _carry(A, handed, steps, fold.state(dend), reverse=not reverse)
     dx, ddt, dA, dB, dC = kernels.gradients(
-        x, dt, A, B, C, fold.states(starts), dy, dends, tile, **options
+        x, dt, A, B, C, starts, dy, dends, fold.narrow, **options
     )
-    dx, ddt = map(fold.sequence_back, (dx, ddt))
-    dB, dC = map(fold.matrix_back, (dB, dC))
-    return dx, ddt, fold.rates_back(dA.sum((1, 2))), dB, dC, fold.state_back(dstart)
+    dx, ddt = map(fold.tokens_back, (dx, ddt))
+    dB, dC = map(fold.matrices_back, (dB, dC))
+    return dx, ddt, fold.rates_back(dA.sum(1)), dB, dC, fold.state_back(dstart)
+
+
+def _carry(A, handed, steps, start, *, reverse: bool):
+    decay = jnp.exp2(A[:, None] * steps[:, 0])
+    return two_level.carry(decay, handed, start, reverse=reverse)
 
 
 class _Fold:
     """Lays scans out as the kernels take them, and back. What is filled with zeros leaves the
     states as they are.
+
+    Shapes: those of `analytic.scan`, and of `kernels`, whose chunks are parts of a chunk if that
+    has more states than a block can hold at once.
     """
 
-    def __init__(self, shape: tuple[int, ...], chunk: int, stride: int):
-        self.batch, self.length, groups, width = shape
+    def __init__(self, shape: tuple[int, ...], states: int, chunk: int, kernels):
+        self.length, self.batch, self.groups, self.width = shape
         self.chunk = chunk
-        chunks = -(-self.length // chunk)
-        # The lanes for a row's channels. A row of more channels is more than one row's share.
-        self.lanes = min(WARP, 2 ** (width - 1).bit_length())
-        self.rows = WARPGROUP // self.lanes
-        # The rows that leave fewer lanes idle: chunks of one scan, or a chunk of several scans.
-        # These lie next to each other in memory if there is no batch.
-        scans = self.batch * groups
-        idle_k, idle_g = (_multiple(n, self.rows) / n for n in (chunks, scans))
-        along_g = idle_g < idle_k or (idle_g == idle_k and self.batch == 1)
-        self.along = "g" if along_g else "k"
-        self.merged = along_g and self.batch > 1
-        self.used = chunks, chunk, scans if self.merged else groups, width
-        self.full = (
-            _multiple(chunks, 1 if along_g else self.rows),
-            _multiple(chunk, stride),
-            _multiple(self.used[2], self.rows if along_g else 1),
-            _multiple(width, self.lanes),
+        self.chunks = -(-self.length // chunk)
+        held = max(1, kernels.HELD // (4 * WARPGROUP * states)) * kernels.STRIDE
+        self.parts = -(-chunk // held)
+        self.part = _multiple(-(-chunk // self.parts), kernels.STRIDE)
+        # More channels than a row has lanes are more than one block's share.
+        lanes = min(WARP, 2 ** (self.width - 1).bit_length())
+        rows = WARPGROUP // lanes
+        # Rows are chunks or sequences, whichever leave fewer lanes idle. Sequences lie next to each
+        # other in memory.
+        chunks, sequences = self.chunks * self.parts, self.batch * self.groups
+        idle_k, idle_s = (_multiple(n, rows) / n for n in (chunks, sequences))
+        along = "s" if idle_s <= idle_k else "k"
+        self.full_chunks = _multiple(chunks, rows if along == "k" else 1)
+        self.full_lanes = (
+            _multiple(sequences, rows if along == "s" else 1),
+            _multiple(self.width, lanes),
         )
-        two = self.lanes == WARP and self.full[3] % (2 * WARP) == 0
-        self.wide = 2 * WARP if two else self.lanes
+        # Two channels to a lane of a kernel; the gradient's registers are full with one.
+        two = lanes == WARP and self.full_lanes[1] % (2 * WARP) == 0
+        self.wide = kernels.Tile(rows, 2 * WARP if two else lanes, along)
+        self.narrow = kernels.Tile(rows, lanes, along)
 
-    def sequence(self, v):
-        """ "b l g d" as "b k t g d"."""
-        return self._tokens(v, self.full[3])
+    def tokens(self, v):
+        """ "l b g d" as "k t s d"."""
+        return self._part(rearrange(v, "l b g d -> l (b g) d"), self.full_lanes)
 
-    def matrix(self, v):
-        """ "b l g n" as "b k t n g"."""
-        return rearrange(self._tokens(v, v.shape[-1]), "b k t g n -> b k t n g")
+    def tokens_back(self, v):
+        return self._lanes_back(self._join(v))
 
-    def sequence_back(self, v):
-        return self._tokens_back(v[..., : self.used[3]])
+    def matrices(self, v):
+        """ "l n b g" as "k t n s"."""
+        return self._part(rearrange(v, "l n b g -> l n (b g)"), (v.shape[1], self.full_lanes[0]))
 
-    def matrix_back(self, v):
-        return self._tokens_back(rearrange(v, "b k t n g -> b k t g n"))
-
-    def _tokens(self, v, width: int):
-        v = _fill(v, (v.shape[0], self.used[0] * self.chunk, *v.shape[2:]))
-        v = rearrange(v, "b (k t) g c -> b k t g c", t=self.chunk)
-        if self.merged:
-            v = rearrange(v, "b k t g c -> 1 k t (b g) c")
-        return _fill(v, (v.shape[0], *self.full[:3], width))
-
-    def _tokens_back(self, v):
-        chunks, tokens, groups, _ = self.used
-        v = v[:, :chunks, :tokens, :groups]
-        if self.merged:
-            v = rearrange(v, "1 k t (b g) c -> b k t g c", b=self.batch)
-        return rearrange(v, "b k t g c -> b (k t) g c")[:, : self.length]
+    def matrices_back(self, v):
+        v = self._join(v)[..., : self.batch * self.groups]
+        return rearrange(v, "l n (b g) -> l n b g", b=self.batch)
 
     def rates(self, A):
-        """ "g d n" as "n g d", of powers of two."""
-        if self.merged:
-            A = repeat(A, "g d n -> (b g) d n", b=self.batch)
-        A = rearrange(A * np.log2(np.e).astype(A.dtype), "g d n -> n g d")
-        return _fill(A, (A.shape[0], *self.full[2:]))
+        """ "n g d" as "n s d", of powers of two."""
+        A = repeat(A * math.log2(math.e), "n g d -> n (b g) d", b=self.batch)
+        return _fill(A, (A.shape[0], *self.full_lanes))
 
     def rates_back(self, dA):
-        """The sum over what shares a rate, of gradients of rates that are not of powers of two."""
-        *_, groups, width = self.used
-        dA = rearrange(dA[:, :groups, :width], "n g d -> g d n")
-        if self.merged:
-            dA = rearrange(dA, "(b g) d n -> b g d n", b=self.batch).sum(0)
-        return dA
+        """Of gradients of rates that are not of powers of two."""
+        return self._lanes_back(dA).sum(1)
 
     def state(self, h):
-        """ "b g d n" with the groups and channels of the other arrays."""
-        if self.merged:
-            h = rearrange(h, "b g d n -> 1 (b g) d n")
-        return _fill(h, (h.shape[0], *self.full[2:], h.shape[-1]))
+        """ "n b g d" as "n s d"."""
+        return _fill(rearrange(h, "n b g d -> n (b g) d"), (h.shape[0], *self.full_lanes))
 
     def state_back(self, h):
-        *_, groups, width = self.used
-        h = h[:, :groups, :width]
-        return rearrange(h, "1 (b g) d n -> b g d n", b=self.batch) if self.merged else h
+        return self._lanes_back(h)
 
     def states(self, h):
-        """ "b k g d n" as "n b k g d"."""
-        h = rearrange(h, "b k g d n -> n b k g d")
-        if self.merged:
-            h = rearrange(h, "n b k g d -> n 1 k (b g) d")
-        return _fill(h, (*h.shape[:2], self.full[0], *self.full[2:]))
+        """ "k n b g d" as "n k s d", if chunks have one part."""
+        h = rearrange(h, "k n b g d -> n k (b g) d")
+        return _fill(h, (h.shape[0], self.full_chunks, *self.full_lanes))
 
-    def states_back(self, h):
-        chunks, _, groups, width = self.used
-        h = h[:, :, :chunks, :groups, :width]
-        if self.merged:
-            h = rearrange(h, "n 1 k (b g) d -> n b k g d", b=self.batch)
-        return rearrange(h, "n b k g d -> b k g d n")
+    def states_back(self, h, *, reverse: bool):
+        """The states that enter whole chunks."""
+        first = self.parts - 1 if reverse else 0
+        h = self._lanes_back(h[:, first : self.chunks * self.parts : self.parts])
+        return rearrange(h, "n k b g d -> k n b g d")
+
+    def _part(self, v, lanes: tuple[int, ...]):
+        v = _fill(v, (self.chunks * self.chunk, *v.shape[1:]))
+        v = v.reshape(self.chunks, self.chunk, *v.shape[1:])
+        v = _fill(v, (self.chunks, self.parts * self.part, *v.shape[2:]))
+        v = v.reshape(self.chunks * self.parts, self.part, *v.shape[2:])
+        return _fill(v, (self.full_chunks, self.part, *lanes))
+
+    def _join(self, v):
+        v = v[: self.chunks * self.parts]
+        v = v.reshape(self.chunks, self.parts * self.part, *v.shape[2:])[:, : self.chunk]
+        return v.reshape(self.chunks * self.chunk, *v.shape[2:])[: self.length]
+
+    def _lanes_back(self, v):
+        v = v[..., : self.batch * self.groups, : self.width]
+        return v.reshape(*v.shape[:-2], self.batch, self.groups, self.width)
 
 
 def _multiple(size: int, of: int) -> int:
