@@ -115,6 +115,13 @@ def test_needs_a_gpu():
         loss(*arguments)
 
 
+def test_float64_is_refused():
+    with jax.enable_x64(True):
+        *arguments, _, _, _ = draw(1, 8, 1, 2, 2, dtype=np.float64)
+        with pytest.raises(ValueError, match="computes in float32, not float64"):
+            loss(*arguments)
+
+
 ON_GPU = SHAPES | {
     "model width": ((1, 2000, 1, 128, 16), 64, False),
     "model width, reverse": ((2, 1031, 1, 64, 16), 64, True),
@@ -124,11 +131,25 @@ ON_GPU = SHAPES | {
 }
 
 
+@pytest.fixture
+def gpu():
+    device = jax.devices()[0]
+    if device.platform != "gpu" or float(getattr(device, "compute_capability", 0)) < 9:
+        pytest.skip(f"needs an NVIDIA GPU, Hopper or newer; this is {device.device_kind}")
+
+
 @pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize(("shape", "chunk", "reverse"), ON_GPU.values(), ids=ON_GPU.keys())
 def test_equals_token_loop_on_gpu(shape, chunk, reverse):
-    if jax.default_backend() != "gpu":
-        pytest.skip(f"needs an NVIDIA GPU, Hopper or newer; this is {jax.default_backend()}")
     arguments = draw(*shape)
     got = run(arguments, method="pallas", chunk=chunk, reverse=reverse)
     check(got, token_loop(*arguments, reverse), value=2e-6, gradient=2e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+def test_is_the_same_every_time_on_gpu():
+    arguments = draw(1, 20000, 2, 64, 16)
+    once, again = (run(arguments, method="pallas") for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, once, again)
