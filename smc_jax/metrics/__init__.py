@@ -1,48 +1,179 @@
-"""Fusion metrics on grey 8-bit images, in the definitions of CDDFuse's evaluator.
+"""Fusion metrics on grey 8-bit images.
 
-Every metric is a pure jitted function of `h w` images with grey levels 0..255 (uint8 or float32).
+Every metric is a pure compiled function of images with grey levels 0..255 (uint8 or float32),
+`h w` for one score or `b h w` for one an image. The definitions are those of CDDFuse's evaluator
+(Zhao et al., CVPR 2023), whose numbers most fusion papers of today print, and for metrics that it
+lacks those of the code of Liu et al. (IEEE TPAMI 2012) or of VIFB. Other evaluators print other
+numbers under the same names: those are dialects.
+
 A published score is the mean over the images of a set; the fused image is stored in 8 bits first.
 """
 
-from collections.abc import Callable
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Real
 
-from smc_jax.metrics import artefact, gradient, information, mef, similarity, vif
-from smc_jax.types import Scalar
+from smc_jax.errors import ConfigError
+from smc_jax.metrics import (
+    artefact,
+    distance,
+    fmi,
+    gradient,
+    information,
+    mef,
+    perception,
+    similarity,
+    structure,
+    vif,
+)
+from smc_jax.metrics.levels import Score
 
 Levels = Array | np.ndarray
+Fused = Callable[..., Score]
+"""A metric of the fused image alone."""
+
+DIALECTS = ("cddfuse", "tang", "vifb", "mefb")
+"""CDDFuse's evaluator, the MATLAB toolbox of Tang et al., and the benchmarks VIFB and MEFB."""
 
 
 class Metric(NamedTuple):
-    """`fn(a, b, fused)` on `h w` grey levels, and which way it counts."""
+    """`fn(a, b, fused)`, its range, which way it counts, and where dialects differ."""
 
-    fn: Callable[..., Scalar]
+    fn: Callable[..., Score]
+    range: tuple[float, float]
     higher_is_better: bool = True
+    dialects: Mapping[str, Callable[..., Score]] = {}
 
+    def of(self, dialect: str) -> Callable[..., Score]:
+        return self.dialects.get(dialect, self.fn)
+
+
+def _of_fused(metric: Callable[..., Score]) -> Callable[..., Score]:
+    return lambda a, b, fused: metric(fused)
+
+
+_sf_vifb = _of_fused(gradient.spatial_frequency_vifb)
+_ag_tang = _of_fused(gradient.average_gradient_tang)
 
 METRICS = {
-    "EN": Metric(lambda a, b, fused: information.entropy(fused)),
-    "SD": Metric(lambda a, b, fused: gradient.standard_deviation(fused)),
-    "SF": Metric(lambda a, b, fused: gradient.spatial_frequency(fused)),
-    "AG": Metric(lambda a, b, fused: gradient.average_gradient(fused)),
-    "MI": Metric(information.mutual_information),
-    "CC": Metric(similarity.correlation),
-    "SCD": Metric(similarity.correlation_of_differences),
-    "VIF": Metric(vif.vif),
-    "Qabf": Metric(gradient.qabf),
-    "Nabf": Metric(artefact.nabf, higher_is_better=False),
-    "SSIM": Metric(similarity.ssim_sum),
-    "MS_SSIM": Metric(mef.ms_ssim),
+    "EN": Metric(_of_fused(information.entropy), (0, 8)),
+    "SD": Metric(_of_fused(gradient.standard_deviation), (0, 127.5)),
+    "SF": Metric(
+        _of_fused(gradient.spatial_frequency),
+        (0, 255 * math.sqrt(2)),
+        dialects={"vifb": _sf_vifb, "mefb": _sf_vifb},
+    ),
+    "AG": Metric(
+        _of_fused(gradient.average_gradient),
+        (0, 255),
+        dialects=dict.fromkeys(("tang", "vifb", "mefb"), _ag_tang),
+    ),
+    "MI": Metric(
+        information.mutual_information,
+        (0, 2 * math.log(256)),
+        dialects={"tang": information.mutual_information_tang},
+    ),
+    "CC": Metric(similarity.correlation, (-1, 1)),
+    "SCD": Metric(similarity.correlation_of_differences, (-2, 2)),
+    "VIF": Metric(vif.vif, (0, math.inf), dialects={"mefb": vif.viff}),
+    "Qabf": Metric(gradient.qabf, (0, 0.976)),
+    "Nabf": Metric(
+        artefact.nabf, (0, 1), higher_is_better=False, dialects={"tang": artefact.nabf_tang}
+    ),
+    "SSIM": Metric(
+        similarity.ssim_sum,
+        (-2, 2),
+        dialects={"tang": similarity.ssim_mean_tang, "vifb": similarity.ssim_sum_vifb},
+    ),
+    # The name that it has in tables; MS_SSIM_sum is the other quantity of this name.
+    "MS_SSIM": Metric(mef.mef_ms_ssim, (0, 1)),
+    "MS_SSIM_sum": Metric(similarity.ms_ssim_sum, (0, 2)),
+    "MEF_SSIM": Metric(mef.mef_ssim, (-1, 1), dialects={"mefb": mef.mef_ms_ssim}),
+    "NMI": Metric(information.normalised_mutual_information, (0, 2)),
+    "MSE": Metric(
+        distance.mse, (0, 255**2), higher_is_better=False, dialects={"tang": distance.mse_tang}
+    ),
+    "PSNR": Metric(
+        distance.psnr_of_sources,
+        (-math.inf, math.inf),
+        dialects={
+            "tang": distance.psnr_tang,
+            "vifb": distance.psnr_vifb,
+            "mefb": distance.psnr_vifb,
+        },
+    ),
+    "VIFF": Metric(vif.viff, (0, math.inf)),
+    "Labf": Metric(artefact.labf, (0, 1), higher_is_better=False),
+    "FMI_pixel": Metric(fmi.fmi_pixel, (-math.inf, 1), dialects={"tang": fmi.fmi_edge}),
+    "FMI_gradient": Metric(fmi.fmi_gradient, (-math.inf, 1)),
+    "FMI_edge": Metric(fmi.fmi_edge, (-math.inf, 1)),
+    "EI": Metric(_of_fused(gradient.edge_intensity), (0, 1020 * math.sqrt(2))),
+    "CE": Metric(information.cross_entropy, (-math.inf, math.inf), higher_is_better=False),
+    "Q_G": Metric(gradient.gradient_quality, (0, 0.987)),
+    "Q_Y": Metric(structure.yang, (-1, 1)),
+    "Q_C": Metric(structure.cvejic, (-1, 1)),
+    "Q_S": Metric(structure.piella, (-1, 1)),
+    "Q_W": Metric(structure.piella_weighted, (-1, 1), dialects={"mefb": structure.piella_of_edges}),
+    "Q_E": Metric(structure.piella_edge_dependent, (-1, 1)),
+    "Q_CB": Metric(perception.chen_blum, (0, 1)),
+    "Q_CV": Metric(perception.chen_varshney, (0, math.inf), higher_is_better=False),
+    "Q_NCIE": Metric(information.nonlinear_correlation, (0.801, 1)),
+    "Q_TE": Metric(information.tsallis, (0, math.inf), dialects={"mefb": information.tsallis_mefb}),
 }
 TRUTH_METRICS = {
-    "PSNR_GT": Metric(similarity.psnr),
-    "SSIM_GT": Metric(similarity.ssim),
+    "PSNR_GT": Metric(distance.psnr, (0, 100)),
+    "SSIM_GT": Metric(similarity.ssim, (-1, 1)),
 }
 """`fn(truth, fused)`, where a data set has a ground truth."""
+
+SETS = {
+    "paper": tuple(METRICS)[:12],
+    "cddfuse": ("EN", "SD", "SF", "AG", "MI", "CC", "SCD", "VIF", "Qabf", "SSIM"),
+    "all": tuple(METRICS),
+}
+"""Names of metrics: what the paper's tables hold, what CDDFuse's evaluator prints, and all."""
+
+SMALLEST = vif.SMALLEST
+"""The least height and width of an image."""
+
+
+def evaluate(
+    a: Real[Levels, "*b h w"],
+    b: Real[Levels, "*b h w"],
+    fused: Real[Levels, "*b h w"],
+    metrics: str | Sequence[str] = "paper",
+    dialect: str = "cddfuse",
+) -> dict[str, Score]:
+    """Metrics of fused images, one number an image, in the order asked for.
+
+    Args:
+      a, b: the sources, grey levels 0..255.
+      fused: what was made of them, likewise.
+      metrics: the name of one of `SETS`, or names of `METRICS`.
+      dialect: one of `DIALECTS`: whose numbers are wanted where evaluators differ.
+
+    Returns:
+      The scores by name; NaN where a metric is undefined. They are compiled once for each size and
+      choice of metrics; a batch is scored image by image and needs the memory of one.
+
+    Raises:
+      ConfigError: there is no such metric, set or dialect.
+      ValueError: a side is shorter than 17 pixels.
+    """
+    names = _chosen(metrics, dialect)
+    if jnp.ndim(fused) == 2:
+        scores = _scores(a, b, fused, names, dialect)
+    else:
+        each = [_scores(*images, names, dialect) for images in zip(a, b, fused, strict=True)]
+        scores = {name: jnp.stack([score[name] for score in each]) for name in names}
+    # jit returns a dict with its keys sorted.
+    return {name: scores[name] for name in names}
 
 
 def score(
@@ -50,22 +181,34 @@ def score(
     b: Real[Levels, "h w"],
     fused: Real[Levels, "h w"],
     truth: Real[Levels, "h w"] | None = None,
+    metrics: str | Sequence[str] = "paper",
+    dialect: str = "cddfuse",
 ) -> dict[str, float]:
-    """Every metric of one fused image, and those of `TRUTH_METRICS` if there is a `truth`.
+    """`evaluate` for one fused image, with those of `TRUTH_METRICS` if there is a `truth`.
 
-    Compiled once for each size. The images need 17 pixels a side at least.
+    Metrics that are undefined for these images are left out.
     """
-    scores = _all(a, b, fused) | ({} if truth is None else _all_truth(truth, fused))
-    # jit returns a dict with its keys sorted.
-    names = (name for name in (*METRICS, *TRUTH_METRICS) if name in scores)
-    return {name: float(scores[name]) for name in names}
+    scores = evaluate(a, b, fused, metrics, dialect)
+    if truth is not None:
+        scores |= {name: metric.fn(truth, fused) for name, metric in TRUTH_METRICS.items()}
+    values = {name: float(value) for name, value in scores.items()}
+    return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
-@jax.jit
-def _all(a: Array, b: Array, fused: Array) -> dict[str, Scalar]:
-    return {name: metric.fn(a, b, fused) for name, metric in METRICS.items()}
+def _chosen(metrics: str | Sequence[str], dialect: str) -> tuple[str, ...]:
+    if isinstance(metrics, str) and metrics not in SETS:
+        raise ConfigError(f"there is no set of metrics {metrics}, but {', '.join(SETS)}")
+    names = SETS[metrics] if isinstance(metrics, str) else tuple(metrics)
+    unknown = [name for name in names if name not in METRICS]
+    if unknown:
+        raise ConfigError(f"there is no metric {', '.join(unknown)}, but {', '.join(METRICS)}")
+    if dialect not in DIALECTS:
+        raise ConfigError(f"there is no dialect {dialect}, but {', '.join(DIALECTS)}")
+    return names
 
 
-@jax.jit
-def _all_truth(truth: Array, fused: Array) -> dict[str, Scalar]:
-    return {name: metric.fn(truth, fused) for name, metric in TRUTH_METRICS.items()}
+@functools.partial(jax.jit, static_argnames=("names", "dialect"))
+def _scores(
+    a: Array, b: Array, fused: Array, names: tuple[str, ...], dialect: str
+) -> dict[str, Score]:
+    return {name: METRICS[name].of(dialect)(a, b, fused) for name in names}

@@ -1,45 +1,62 @@
-"""Artefact metrics: edges of the fused image that no source has.
-
-`h w` images hold grey levels 0..255.
-"""
+"""Artefacts and losses: edges of the fused image that no source has, and edges that it lost."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Real
+from jaxtyping import Array, Bool, Float, Int
 
-from smc_jax.metrics.levels import levels
-from smc_jax.types import Scalar
+from smc_jax.metrics import edges
+from smc_jax.metrics.levels import Grey, Score, batched, levels, total
 
 
-@jax.jit
-def nabf(a: Real[Array, "h w"], b: Real[Array, "h w"], fused: Real[Array, "h w"]) -> Scalar:
+@batched
+def nabf(a: Grey, b: Grey, fused: Grey) -> Score:
     """Nabf: share of edge information that fusion added. Lower is better.
 
-    0 (nowhere is F's edge stronger than both sources'; also when F is flat) to 1. Shreyamsha
-    Kumar, Signal Image Video Process. 2013, with his constants. F is the fused image here; the
-    numbers in some tables come from calls that put A in its place.
+    sum ((1 - Q_AF) w_A + (1 - Q_BF) w_B) / sum (w_A + w_B), the upper sum over the pixels where
+    F's edge is stronger than both sources'. 0 (nowhere; also when F is flat) to 1. Shreyamsha
+    Kumar, Signal Image Video Process. 2013, with his constants. Tang's toolbox swaps F and A
+    (`nabf_tang`); IVIF_ZOO gives no weight, instead of 0.001, where a source has no edge.
     """
-    edges_a, edges_b, edges_f = (_sobel(levels(x)) for x in (a, b, fused))
-    weight_a, weight_b = _weight(edges_a[0]), _weight(edges_b[0])
+    edges_a, edges_b, edges_f = (_edges(x) for x in (a, b, fused))
     added = (edges_f[0] > edges_a[0]) & (edges_f[0] > edges_b[0])
-    lost = _lost(edges_a, edges_f) * weight_a + _lost(edges_b, edges_f) * weight_b
-    return jnp.sum(jnp.sum(jnp.where(added, lost, 0), 1)) / jnp.sum(jnp.sum(weight_a + weight_b, 1))
+    return _lost_where(added, edges_a, edges_b, edges_f)
+
+
+@batched
+def nabf_tang(a: Grey, b: Grey, fused: Grey) -> Score:
+    """Nabf as Tang's toolbox calls it: A is taken for the fused image of B and F."""
+    return nabf(b, fused, a)
+
+
+@batched
+def labf(a: Grey, b: Grey, fused: Grey) -> Score:
+    """Labf: share of the sources' edge information that fusion lost. Lower is better.
+
+    As Nabf, but over the pixels where F's edge is not stronger than both sources': 0 to 1.
+    Petrovic and Xydeas, Inf. Fusion 2005, in the code of Shreyamsha Kumar, which Tang's toolbox
+    holds. IVIF_ZOO counts only pixels where F's edge is not stronger than either source's.
+    """
+    edges_a, edges_b, edges_f = (_edges(x) for x in (a, b, fused))
+    lost = (edges_f[0] <= edges_a[0]) | (edges_f[0] <= edges_b[0])
+    return _lost_where(lost, edges_a, edges_b, edges_f)
 
 
 _Edges = tuple[Int[Array, "h w"], Float[Array, "h w"]]
 
 
-def _sobel(x: Int[Array, "h w"]) -> _Edges:
+def _edges(x: Grey) -> _Edges:
     """Squared strength, times 64, as an exact integer, and angle; mirrored at the border."""
-    x = jnp.pad(x, 1, mode="reflect")
-    rows = x[:-2] + 2 * x[1:-1] + x[2:]
-    columns = x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]
-    gv = rows[:, 2:] - rows[:, :-2]
-    gh = columns[2:] - columns[:-2]
-    slope = gv.astype(jnp.float32) / jnp.where(gh == 0, 1, gh).astype(jnp.float32)
-    level = jnp.where(gv == 0, 0.0, np.float32(np.pi / 2))
-    return gv * gv + gh * gh, jnp.where(gh == 0, level, jnp.arctan(slope))
+    right, down = edges.sobel(levels(x), "reflect")
+    slope = right.astype(jnp.float32) / jnp.where(down == 0, 1, down).astype(jnp.float32)
+    upright = jnp.where(right == 0, 0.0, np.float32(np.pi / 2))
+    return edges.squared((right, down)), jnp.where(down == 0, upright, jnp.arctan(slope))
+
+
+def _lost_where(where: Bool[Array, "h w"], a: _Edges, b: _Edges, fused: _Edges) -> Score:
+    weight_a, weight_b = _weight(a[0]), _weight(b[0])
+    lost = _lost(a, fused) * weight_a + _lost(b, fused) * weight_b
+    return total(jnp.where(where, lost, 0)) / total(weight_a + weight_b)
 
 
 def _weight(square: Int[Array, "h w"]) -> Float[Array, "h w"]:

@@ -1,7 +1,35 @@
-"""The input of every metric: one grey 8-bit image."""
+"""What goes into every metric and comes out: grey 8-bit images, and one score for each."""
 
+import functools
+import inspect
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Real
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Num, Real
+
+Grey = Real[Array, "*b h w"]
+"""Grey levels 0..255, of one image or of a batch."""
+Score = Float[Array, "*b"]
+"""One number an image; NaN where the metric is undefined."""
+
+
+def batched(metric: Callable[..., Score]) -> Callable[..., Score]:
+    """Compiles a metric of `h w` images, and lets it take `b h w` batches.
+
+    A batch is scored image by image: so the score of an image does not depend on its batch, and
+    the memory is that of one image. Keyword arguments select a variant when compiling.
+    """
+
+    def scores(*images: Grey, **variant) -> Score:
+        if jnp.ndim(images[0]) == 2:
+            return metric(*images, **variant)
+        return jax.lax.map(lambda each: metric(*each, **variant), images)
+
+    parameters = inspect.signature(metric).parameters.values()
+    variants = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return jax.jit(functools.wraps(metric)(scores), static_argnames=variants)
 
 
 def levels(image: Real[Array, "h w"]) -> Int[Array, "h w"]:
@@ -16,3 +44,42 @@ def centred(image: Real[Array, "h w"]) -> Float[Array, "h w"]:
     """The image less its mean; exactly 0 everywhere for a flat one."""
     image = (image - image[0, 0]).astype(jnp.float32)
     return image - jnp.mean(image)
+
+
+def total(x: Num[Array, "... h w"]) -> Float[Array, "..."]:
+    """The sum of an image, row by row: one long float32 sum would lose digits."""
+    return jnp.sum(jnp.sum(x.astype(jnp.float32), -1), -1)
+
+
+def mean(x: Num[Array, "... h w"]) -> Float[Array, "..."]:
+    """The mean of an image, in the same way."""
+    return jnp.mean(jnp.mean(x.astype(jnp.float32), -1), -1)
+
+
+def ratio(x: Float[Array, "*s"], y: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """x / y, and NaN, which is undefined, where y is 0."""
+    return jnp.where(y != 0, x / jnp.where(y != 0, y, 1.0), jnp.nan)
+
+
+def is_flat(x: Real[Array, "h w"]) -> Bool[Array, ""]:
+    """Whether all pixels of an image are equal."""
+    return jnp.all(x == x[0, 0])
+
+
+def stretched(x: Real[Array, "h w"]) -> Int[Array, "h w"]:
+    """Grey levels from 0 to 255: 255 (x - min) / (max - min), rounded; 0 for a flat image."""
+    x = levels(x)
+    return jnp.asarray(_STRETCH)[jnp.max(x) - jnp.min(x), x - jnp.min(x)]
+
+
+def _stretches() -> Int[np.ndarray, "256 256"]:
+    """What each step above the least level becomes, for each width of the range.
+
+    In float64, as the published code: some halves fall short there and are rounded down.
+    """
+    steps, widths = np.arange(256.0), np.arange(256.0)[:, None]
+    exact = steps / np.maximum(widths, 1) * 255
+    return (np.floor(exact) + (exact % 1 >= 0.5)).astype(np.int32)
+
+
+_STRETCH = _stretches()

@@ -1,16 +1,15 @@
-"""MS_SSIM: multi-scale MEF-SSIM (Ma, Zeng and Wang, IEEE TIP 2015).
+"""MEF-SSIM: agreement of structure with the wished-for mixture of both sources.
 
-`h w` images hold grey levels 0..255. Despite its name in the tables, this is one score for the
-pair, not the MS-SSIM of F and each source.
+Ma, Zeng and Wang, IEEE TIP 2015. Made for exposures, used for all tasks; one score for the pair,
+not one for F and each source.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import reduce
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Float
 
-from smc_jax.metrics.levels import centred, levels
+from smc_jax.metrics.levels import Grey, Score, batched, centred, levels, mean
 from smc_jax.metrics.window import covariances, gaussian
 from smc_jax.types import Scalar
 
@@ -22,26 +21,46 @@ _FIRST, _SECOND = np.array([0, 1, 0, 2, 0, 1]), np.array([0, 1, 1, 2, 2, 2])
 """Which (co)variances of (a, b, fused) are needed: aa, bb, ab, ff, af, bf."""
 
 
-@jax.jit
-def ms_ssim(a: Real[Array, "h w"], b: Real[Array, "h w"], fused: Real[Array, "h w"]) -> Scalar:
-    """MS_SSIM: agreement of F's structure with the stronger structure of A and B, to 1.
+@batched
+def mef_ssim(a: Grey, b: Grey, fused: Grey) -> Score:
+    """MEF_SSIM: agreement of F's structure with the stronger structure of A and B, to 1.
 
-    Higher is better. Flat images give 1. Scales whose window does not fit are left out (below 41
-    pixels a side); a scale of negative agreement counts 0.
+    Mean of (2 s_WF + C) / (s_WW + s_FF + C) under an 11x11 Gaussian window, where the wished-for
+    patch W is a sum of both sources' patches, weighted by their strength, and as strong as the
+    stronger one; no luminance term. Higher is better. Flat images give 1.
+
+    Raises:
+      ValueError: a side is shorter than 11 pixels.
+    """
+    return _structure(_stack(a, b, fused))
+
+
+@batched
+def mef_ms_ssim(a: Grey, b: Grey, fused: Grey) -> Score:
+    """MEF-SSIM of three scales, each to the power of its weight, multiplied. Higher is better.
+
+    This is the MS_SSIM of Tang's toolbox and the MEF_SSIM of MEFB; `similarity.ms_ssim_sum` is the
+    MS-SSIM of F and each source. To 1; flat images give 1. Scales whose window does not fit are
+    left out (below 41 pixels a side; the reference gives no score); a scale of negative agreement
+    counts 0.
 
     Raises:
       ValueError: a side is shorter than 11 pixels: no scale fits.
     """
-    if min(fused.shape) < SIDE:
-        raise ValueError(f"MS_SSIM needs at least {SIDE} pixels a side, not {fused.shape}")
-    # Structure does not see a shift, and around 0 it loses fewest digits.
-    x = jnp.stack([centred(levels(image)) for image in (a, b, fused)])
+    x = _stack(a, b, fused)
     scores = []
     while len(scores) < len(WEIGHTS) and min(x.shape[1:]) >= SIDE:
         scores.append(_structure(x))
         x = _half(x)
     weights = np.array(WEIGHTS[: len(scores)]) / sum(WEIGHTS[: len(scores)])
     return jnp.prod(jnp.maximum(jnp.stack(scores), 0) ** jnp.asarray(weights, jnp.float32))
+
+
+def _stack(a: Grey, b: Grey, fused: Grey) -> Float[Array, "3 h w"]:
+    if min(fused.shape) < SIDE:
+        raise ValueError(f"MEF-SSIM needs at least {SIDE} pixels a side, not {fused.shape}")
+    # Structure does not see a shift, and around 0 it loses fewest digits.
+    return jnp.stack([centred(levels(image)) for image in (a, b, fused)])
 
 
 def _structure(x: Float[Array, "3 h w"]) -> Scalar:
@@ -65,7 +84,7 @@ def _structure(x: Float[Array, "3 h w"]) -> Scalar:
     aa, bb, ab, ff, af, bf = covariances(first, second, gaussian(SIDE, 1.5))
     wished = gain_a**2 * aa + gain_b**2 * bb + 2 * gain_a * gain_b * ab
     shared = gain_a * af + gain_b * bf
-    return jnp.mean(jnp.mean((2 * shared + C) / (wished + ff + C), 1))
+    return mean((2 * shared + C) / (wished + ff + C))
 
 
 def _half(x: Float[Array, "3 h w"]) -> Float[Array, "3 i j"]:

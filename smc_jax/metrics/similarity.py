@@ -1,54 +1,93 @@
-"""Similarity metrics: how alike the fused image and the sources, or a ground truth, are.
-
-`h w` images hold grey levels 0..255. Definitions of CC, SCD and SSIM are those of CDDFuse's
-evaluator. The correlation with a flat image is taken as 0.
-"""
-
-import functools
+"""Similarity metrics: how alike the fused image and the sources, or a ground truth, are."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Real
+import numpy as np
+from einops import reduce
+from jaxtyping import Array, Float, Int
 
-from smc_jax.metrics.levels import centred, levels
+from smc_jax.metrics.levels import Grey, Score, batched, centred, levels, mean, ratio
+from smc_jax.metrics.window import covariances, gaussian, means
 from smc_jax.types import Scalar
 
 WINDOW = 7
-"""Side of the uniform SSIM window: the least height and width of an image."""
+"""Side of the uniform SSIM window."""
+GAUSSIAN = 11
+"""Side of the Gaussian SSIM window; its deviation is 1.5."""
+MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of the scales of MS-SSIM, finest first."""
+MS_SMALLEST = (GAUSSIAN - 1) * 2 ** (len(MS_WEIGHTS) - 1) + 1
+"""The least height and width that five scales need: 161."""
 
 
-@jax.jit
-def correlation(a: Real[Array, "h w"], b: Real[Array, "h w"], fused: Real[Array, "h w"]) -> Scalar:
-    """CC: mean of Pearson's r between F and each source, -1 to 1. Higher is better."""
+@batched
+def correlation(a: Grey, b: Grey, fused: Grey) -> Score:
+    """CC: (r(A,F) + r(B,F)) / 2, r of Pearson, -1 to 1. Higher is better.
+
+    Undefined where one of the images is flat. All evaluators agree.
+    """
     a, b, f = levels(a), levels(b), levels(fused)
     return (_pearson(a, f) + _pearson(b, f)) / 2
 
 
-@jax.jit
-def correlation_of_differences(
-    a: Real[Array, "h w"], b: Real[Array, "h w"], fused: Real[Array, "h w"]
-) -> Scalar:
+@batched
+def correlation_of_differences(a: Grey, b: Grey, fused: Grey) -> Score:
     """SCD: r(F - B, A) + r(F - A, B), -2 to 2. Higher is better.
 
-    Aslantas and Bendes, AEU 2015.
+    Undefined where a source or a difference is flat, as for F = B. Aslantas and Bendes, AEU 2015.
+    All evaluators agree.
     """
     a, b, f = levels(a), levels(b), levels(fused)
     return _pearson(f - b, a) + _pearson(f - a, b)
 
 
-@jax.jit
-def ssim_sum(a: Real[Array, "h w"], b: Real[Array, "h w"], fused: Real[Array, "h w"]) -> Scalar:
+@batched
+def ssim_sum(a: Grey, b: Grey, fused: Grey) -> Score:
     """SSIM: SSIM(F,A) + SSIM(F,B) with data range 2, -2 to 2. Higher is better.
 
     The range that papers print comes from float images given to an old scikit-image; it leaves
     next to no stabiliser (C1 4e-4, C2 3.6e-3), so one level of difference on a flat background
-    costs much. Wang et al., IEEE TIP 2004.
+    costs much. Wang et al., IEEE TIP 2004. VIFB (`ssim_sum_vifb`) and Tang's toolbox
+    (`ssim_mean_tang`) have Gaussian windows; IVIF_ZOO scales levels by 255 first, which is
+    `gaussian_ssim` with a data range of 1.
     """
-    return ssim(a, fused, 2.0) + ssim(b, fused, 2.0)
+    return ssim(a, fused, data_range=2.0) + ssim(b, fused, data_range=2.0)
 
 
-@functools.partial(jax.jit, static_argnames="data_range")
-def ssim(x: Real[Array, "h w"], y: Real[Array, "h w"], data_range: float = 255.0) -> Scalar:
+@batched
+def ssim_sum_vifb(a: Grey, b: Grey, fused: Grey) -> Score:
+    """SSIM(F,A) + SSIM(F,B) as Wang et al. defined it: Gaussian window, data range 255."""
+    return gaussian_ssim(a, fused) + gaussian_ssim(b, fused)
+
+
+@batched
+def ssim_mean_tang(a: Grey, b: Grey, fused: Grey) -> Score:
+    """(SSIM(F,A) + SSIM(F,B)) / 2 by MATLAB's `ssim` on doubles: their data range is 1.
+
+    Gaussian window over the whole image, whose border pixels are repeated.
+    """
+    a, b, fused = (jnp.pad(levels(x), GAUSSIAN // 2, mode="edge") for x in (a, b, fused))
+    return (gaussian_ssim(a, fused, data_range=1.0) + gaussian_ssim(b, fused, data_range=1.0)) / 2
+
+
+@batched
+def ms_ssim_sum(a: Grey, b: Grey, fused: Grey, *, data_range: float = 255.0) -> Score:
+    """MS-SSIM(F,A) + MS-SSIM(F,B), five scales, 0 to 2. Higher is better.
+
+    Each the product of the mean contrast and structure of every scale and the mean luminance of
+    the coarsest, to the power of `MS_WEIGHTS`; negative means count 0. Wang et al., Asilomar
+    2003, in the code of pytorch-msssim: Gaussian window, scales halved by means of 2 x 2 with
+    zeros before the first of an odd number of rows or columns. IVIF_ZOO has in effect a data
+    range of 1, about 0.2 less. Undefined below 161 pixels a side.
+    """
+    if min(fused.shape) < MS_SMALLEST:
+        return jnp.float32(jnp.nan)
+    a, b, f = (levels(x).astype(jnp.float32) for x in (a, b, fused))
+    return _ms_ssim(jnp.stack([a, f]), data_range) + _ms_ssim(jnp.stack([b, f]), data_range)
+
+
+@batched
+def ssim(x: Grey, y: Grey, *, data_range: float = 255.0) -> Score:
     """Mean SSIM under a 7x7 uniform window that lies inside the image, -1 to 1 (equal).
 
     Sample covariance, K1 0.01, K2 0.03, as scikit-image's default. Both sides must be at least 7.
@@ -64,23 +103,48 @@ def ssim(x: Real[Array, "h w"], y: Real[Array, "h w"], data_range: float = 255.0
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
     structure = (2 * scale * covariance + c2) / (scale * variances + c2)
-    return jnp.mean(jnp.mean(luminance * structure, 1))
+    return mean(luminance * structure)
 
 
-@jax.jit
-def psnr(x: Real[Array, "h w"], y: Real[Array, "h w"]) -> Scalar:
-    """Peak signal-to-noise ratio with peak 255, in dB. Higher is better.
+@batched
+def gaussian_ssim(x: Grey, y: Grey, *, data_range: float = 255.0) -> Score:
+    """Mean SSIM under an 11x11 Gaussian window inside the image, -1 to 1 (equal).
 
-    Equal images give 100, not infinity, so that a mean over images stays a number.
+    Weighted variances, K1 0.01, K2 0.03. Both sides must be at least 11.
     """
-    error = jnp.mean(jnp.square(levels(x) - levels(y)).astype(jnp.float32))
-    return jnp.minimum(10 * jnp.log10(255.0**2 / jnp.maximum(error, 1e-9)), 100.0)
+    xy = jnp.stack([levels(x), levels(y)]).astype(jnp.float32)
+    luminance, structure = _ssim_maps(xy, data_range)
+    return mean(luminance * structure)
+
+
+Maps = tuple[Float[Array, "i j"], Float[Array, "i j"]]
+
+
+def _ssim_maps(xy: Float[Array, "2 h w"], data_range: float) -> Maps:
+    """Luminance, and contrast times structure, of two images."""
+    window = gaussian(GAUSSIAN, 1.5)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    mean_x, mean_y = means(xy, window)
+    xx, yy, both = covariances(xy[np.array([0, 1, 0])], xy[np.array([0, 1, 1])], window)
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return luminance, (2 * both + c2) / (xx + yy + c2)
+
+
+def _ms_ssim(xy: Float[Array, "2 h w"], data_range: float) -> Scalar:
+    score = jnp.float32(1)
+    for weight in MS_WEIGHTS[:-1]:
+        _, structure = _ssim_maps(xy, data_range)
+        score *= jnp.maximum(mean(structure), 0) ** weight
+        # Odd sides get one row of zeros in front, even sides none.
+        xy = jnp.pad(xy, ((0, 0), *((side % 2, 0) for side in xy.shape[1:])))
+        xy = reduce(xy, "k (h p) (w q) -> k h w", "mean", p=2, q=2)
+    luminance, structure = _ssim_maps(xy, data_range)
+    return score * jnp.maximum(mean(luminance * structure), 0) ** MS_WEIGHTS[-1]
 
 
 def _pearson(x: Int[Array, "h w"], y: Int[Array, "h w"]) -> Scalar:
     x, y = centred(x), centred(y)
-    norm = jnp.sqrt(jnp.mean(x * x) * jnp.mean(y * y))
-    return jnp.where(norm > 0, jnp.mean(x * y) / jnp.where(norm > 0, norm, 1.0), 0.0)
+    return ratio(mean(x * y), jnp.sqrt(mean(x * x) * mean(y * y)))
 
 
 def _window_sum(x: Int[Array, "h w"]) -> Int[Array, "i j"]:

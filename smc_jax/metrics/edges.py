@@ -1,0 +1,34 @@
+"""Edge operators on whole grey levels: the responses are integers, so that ties are exact."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+Gradient = tuple[Int[Array, "h w"], Int[Array, "h w"]]
+"""Responses to the right and downwards."""
+
+
+def sobel(x: Int[Array, "h w"], border: str) -> Gradient:
+    """Sobel's operator, weights 1 2 1, not normalised; `border` is a padding mode of NumPy."""
+    return _operator(x, 2, border)
+
+
+def prewitt(x: Int[Array, "h w"], border: str) -> Gradient:
+    """Prewitt's operator, weights 1 1 1, not normalised."""
+    return _operator(x, 1, border)
+
+
+def _operator(x: Int[Array, "h w"], centre: int, border: str) -> Gradient:
+    x = jnp.pad(x, 1, mode=border)
+    rows = x[:-2] + centre * x[1:-1] + x[2:]
+    columns = x[:, :-2] + centre * x[:, 1:-1] + x[:, 2:]
+    return rows[:, 2:] - rows[:, :-2], columns[2:] - columns[:-2]
+
+
+def squared(gradient: Gradient) -> Int[Array, "h w"]:
+    """Squared strength: exact."""
+    right, down = gradient
+    return right * right + down * down
+
+
+def strength(gradient: Gradient) -> Float[Array, "h w"]:
+    return jnp.sqrt(squared(gradient).astype(jnp.float32))
