@@ -7,7 +7,7 @@ from scipy import signal, stats
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from smc_jax import metrics
-from smc_jax.metrics import gradient, information, similarity, vif
+from smc_jax.metrics import gradient, information, mef, similarity, vif
 
 # Float64 definitions, as directly as they can be written.
 
@@ -134,14 +134,14 @@ def nabf(a, b, f):
     return added / total
 
 
-def mef_ssim(a, b, f):
+def mef_ssim(a, b, f, scales=3):
     """Patch by patch, as Ma's program goes, over the scales that fit."""
     u = np.arange(11) - 5
     window = np.exp(-(u[:, None] ** 2 + u[None] ** 2) / (2 * 1.5**2))
     window /= window.sum()
     scores, weights = [], np.array([0.0448, 0.2856, 0.3001])
     a, b, f = (x.astype(float) for x in (a, b, f))
-    while len(scores) < 3 and min(a.shape) >= 11:
+    while len(scores) < scales and min(a.shape) >= 11:
         patches = [np.lib.stride_tricks.sliding_window_view(x, (11, 11)) for x in (a, b, f)]
         q = []
         for at in np.ndindex(patches[0].shape[:2]):
@@ -195,6 +195,11 @@ def test_equals_the_definition_in_float64(a, b, f):
     assert list(scores) == list(DEFINITIONS) == list(metrics.SETS["paper"])
     for name, definition in DEFINITIONS.items():
         assert scores[name] == pytest.approx(definition(a, b, f), rel=3e-6, abs=3e-6), name
+
+
+def test_mef_ssim_of_one_scale():
+    a, b, f = (scene(seed, 40, 33) for seed in (1, 2, 3))
+    assert float(mef.mef_ssim(a, b, f)) == pytest.approx(mef_ssim(a, b, f, scales=1), rel=3e-6)
 
 
 def test_edges_of_equal_strength_are_found_on_integers():

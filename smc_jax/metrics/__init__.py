@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Real
 
-from smc_jax.errors import ConfigError
+from smc_jax.errors import ConfigError, ImageError
 from smc_jax.metrics import (
     artefact,
     distance,
@@ -164,9 +164,12 @@ def evaluate(
 
     Raises:
       ConfigError: there is no such metric, set or dialect.
-      ValueError: a side is shorter than 17 pixels.
+      ImageError: a side is shorter than 17 pixels.
     """
     names = _chosen(metrics, dialect)
+    height, width = fused.shape[-2:]
+    if min(height, width) < SMALLEST:
+        raise ImageError(f"metrics need at least {SMALLEST} pixels a side, not {width}x{height}")
     if jnp.ndim(fused) == 2:
         scores = _scores(a, b, fused, names, dialect)
     else:

@@ -77,10 +77,10 @@ def yang(a: Grey, b: Grey, fused: Grey) -> Score:
 def cvejic(a: Grey, b: Grey, fused: Grey) -> Score:
     """Q_C: mean of t SSIM(F,A) + (1 - t) SSIM(F,B), t = s_AF / (s_AF + s_BF). Higher is better.
 
-    s are covariances; a place counts 0 where t < 0, and 1 where t > 1. -1 to 1. Window and
-    stabilisers as in Q_Y. Cvejic et al., Int. J. Inf. Commun. Eng. 2006. Where both covariances
-    are 0 there is no t: such places are left out, as in MEFB; Liu et al. print NaN then.
-    Undefined where no place is left, as for a flat F.
+    s are covariances; a place counts 0 where t < 0, and 1 where t > 1, so that it matters which
+    source is A. -1 to 1. Window and stabilisers as in Q_Y. Cvejic et al., Int. J. Inf. Commun.
+    Eng. 2006. Where both covariances are 0 there is no t: such places are left out, as in MEFB;
+    Liu et al. print NaN then. Undefined where no place is left, as for a flat F.
     """
     x = _statistics(levels(a), levels(b), levels(fused), YANG)
     af, bf = _ssim(x, 0, 2, TINY, TINY), _ssim(x, 1, 2, TINY, TINY)

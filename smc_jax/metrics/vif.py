@@ -50,8 +50,8 @@ def viff(a: Grey, b: Grey, fused: Grey) -> Score:
     """VIFF: fidelity of F to the source that it follows less, pixel by pixel. Higher is better.
 
     Sum over the scales of `VIFF_WEIGHTS` times sum (n + c) / sum (d + c), where n and d are the two
-    logarithms of VIF, with a noise of 325, of the source with the smaller gain g, and c = 1e-7.
-    From 0; 1 where F equals both sources, and for flat ones. The VIF of MEFB. Scales whose window
+    logarithms of VIF, with a noise of 325, of the source with the smaller gain g (B if equal), and
+    c = 1e-7. From 0; 1 where F equals both sources, and for flat ones. The VIF of MEFB. Scales whose window
     does not fit are left out (below 41 pixels a side), and the other weights scaled to sum 1.
 
     Raises:
