@@ -81,7 +81,7 @@ def rows(out):
 
 
 def numbers(row):
-    return {name: float(value) for name, value in row.items()}
+    return {name: float(value) for name, value in row.items() if value}
 
 
 def test_checkpoint(pairs, model, tmp_path, capsys):

@@ -17,8 +17,9 @@ SIDE = 11
 WEIGHTS = (0.0448, 0.2856, 0.3001)
 """Of the scales, finest first; they are divided by their sum."""
 C = (0.03 * 255) ** 2
-_FIRST, _SECOND = np.array([0, 1, 0, 2, 0, 1]), np.array([0, 1, 1, 2, 2, 2])
-"""Which (co)variances of (a, b, fused) are needed: aa, bb, ab, ff, af, bf."""
+_SOURCES = ((0, 0), (1, 1), (0, 1))
+_WITH_FUSED = (*_SOURCES, (2, 2), (0, 2), (1, 2))
+"""Which (co)variances of (a, b, fused) are needed."""
 
 
 @batched
@@ -66,8 +67,7 @@ def _stack(a: Grey, b: Grey, fused: Grey) -> Float[Array, "3 h w"]:
 def _structure(x: Float[Array, "3 h w"]) -> Scalar:
     """Mean agreement of F with the wished-for patch, a weighted sum of both sources' patches."""
     # Sums over the square window: squared lengths of the centred patches and their product.
-    first, second = x[_FIRST], x[_SECOND]
-    aa, bb, ab = SIDE**2 * covariances(first[:3], second[:3], (1 / SIDE,) * SIDE)
+    aa, bb, ab = SIDE**2 * covariances(x[:2], _SOURCES, (1 / SIDE,) * SIDE)
     aa, bb = jnp.maximum(aa, 0), jnp.maximum(bb, 0)
     length_a, length_b = jnp.sqrt(aa), jnp.sqrt(bb)
     both = length_a + length_b
@@ -81,7 +81,7 @@ def _structure(x: Float[Array, "3 h w"]) -> Scalar:
     length = jnp.sqrt(jnp.maximum(gain_a**2 * aa + gain_b**2 * bb + 2 * gain_a * gain_b * ab, 0))
     scale = jnp.maximum(length_a, length_b) / jnp.where(length > 0, length, 1.0)
     gain_a, gain_b = scale * gain_a, scale * gain_b
-    aa, bb, ab, ff, af, bf = covariances(first, second, gaussian(SIDE, 1.5))
+    aa, bb, ab, ff, af, bf = covariances(x, _WITH_FUSED, gaussian(SIDE, 1.5))
     wished = gain_a**2 * aa + gain_b**2 * bb + 2 * gain_a * gain_b * ab
     shared = gain_a * af + gain_b * bf
     return mean((2 * shared + C) / (wished + ff + C))

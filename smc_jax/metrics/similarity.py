@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from einops import reduce
 from jaxtyping import Array, Float, Int
 
@@ -125,7 +124,7 @@ def _ssim_maps(xy: Float[Array, "2 h w"], data_range: float) -> Maps:
     window = gaussian(GAUSSIAN, 1.5)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mean_x, mean_y = means(xy, window)
-    xx, yy, both = covariances(xy[np.array([0, 1, 0])], xy[np.array([0, 1, 1])], window)
+    xx, yy, both = covariances(xy, ((0, 0), (1, 1), (0, 1)), window)
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     return luminance, (2 * both + c2) / (xx + yy + c2)
 

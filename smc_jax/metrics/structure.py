@@ -6,7 +6,6 @@ The definitions are those of the code of Liu et al. (IEEE TPAMI 2012), which the
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Num
 
 from smc_jax.metrics import edges
@@ -109,8 +108,7 @@ def _statistics(
     a: Num[Array, "h w"], b: Num[Array, "h w"], fused: Num[Array, "h w"], window: Taps
 ) -> _Statistics:
     x = jnp.stack([a, b, fused]).astype(jnp.float32)
-    first, second = np.array(_PAIRS).T
-    return _Statistics(means(x, window), covariances(x[first], x[second], window))
+    return _Statistics(means(x, window), covariances(x, _PAIRS, window))
 
 
 def _ssim(x: _Statistics, i: int, j: int, c1: float, c2: float) -> Map:

@@ -22,8 +22,8 @@ EPS = 1e-10
 SMALLEST = 17
 """Side of the widest window: the least height and width of an image."""
 
-_FIRST, _SECOND = np.array([0, 1, 2, 0, 1]), np.array([0, 1, 2, 2, 2])
-"""Which (co)variances of (a, b, fused) are needed: aa, bb, ff, af, bf."""
+_PAIRS = ((0, 0), (1, 1), (2, 2), (0, 2), (1, 2))
+"""Which (co)variances of (a, b, fused) are needed."""
 
 
 @batched
@@ -51,8 +51,9 @@ def viff(a: Grey, b: Grey, fused: Grey) -> Score:
 
     Sum over the scales of `VIFF_WEIGHTS` times sum (n + c) / sum (d + c), where n and d are the two
     logarithms of VIF, with a noise of 325, of the source with the smaller gain g (B if equal), and
-    c = 1e-7. From 0; 1 where F equals both sources, and for flat ones. The VIF of MEFB. Scales whose window
-    does not fit are left out (below 41 pixels a side), and the other weights scaled to sum 1.
+    c = 1e-7. From 0; 1 where F equals both sources, and for flat ones. MEFB prints it as VIF.
+    Scales whose window does not fit are left out (below 41 pixels a side), and the other weights
+    scaled to sum 1.
 
     Raises:
       ValueError: a side is shorter than 17 pixels: no scale fits.
@@ -83,7 +84,7 @@ def _scales(a: Grey, b: Grey, fused: Grey, noise: float) -> Iterator[tuple[Pair,
             x = means(x, window)[:, ::2, ::2]
         if min(x.shape[1:]) < n:
             return
-        s = covariances(x[_FIRST], x[_SECOND], window)
+        s = covariances(x, _PAIRS, window)
         yield _information(s[:2], s[2], s[3:], noise)
 
 

@@ -1,5 +1,7 @@
 """Sliding windows: separable weighted means, variances and covariances inside an image."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,32 +11,35 @@ Taps = tuple[float, ...]
 """One axis of a separable window; the taps sum to 1."""
 
 
-def covariances(
-    x: Float[Array, "k h w"], y: Float[Array, "k h w"], window: Taps
-) -> Float[Array, "k i j"]:
-    """Covariance of each image of x with that of y under the window.
+Pairs = Sequence[tuple[int, int]]
+"""Which images of a stack belong together."""
+
+
+def covariances(x: Float[Array, "k h w"], pairs: Pairs, window: Taps) -> Float[Array, "p i j"]:
+    """Covariance under the window of both images of each pair.
 
     Covariances of the rows, averaged over the columns, plus those of the rows' means.
     """
-    x, y, rows = _along(x, y, window, 2)
-    return _weighted(rows, window, 1) + _along(x, y, window, 1)[2]
+    row_means, rows = _along(x, pairs, window, 2)
+    return _weighted(rows, window, 1) + _along(row_means, pairs, window, 1)[1]
 
 
 def _along(
-    x: Float[Array, "k h w"], y: Float[Array, "k h w"], window: Taps, axis: int
-) -> tuple[Float[Array, "k i j"], Float[Array, "k i j"], Float[Array, "k i j"]]:
-    """Means of x, means of y and their covariance along one axis.
+    x: Float[Array, "k h w"], pairs: Pairs, window: Taps, axis: int
+) -> tuple[Float[Array, "k i j"], Float[Array, "p i j"]]:
+    """Means, and covariances of the pairs, along one axis.
 
     E[xy] - E[x]E[y] about the central pixel: about 0 it would lose half of float32's digits.
     """
-    centre_x, centre_y = (_shift(z, len(window) // 2, window, axis) for z in (x, y))
-    mean_x = mean_y = product = jnp.float32(0)
-    for tap, weight in enumerate(window):
-        dx = _shift(x, tap, window, axis) - centre_x
-        dy = _shift(y, tap, window, axis) - centre_y
-        mean_x, mean_y = mean_x + weight * dx, mean_y + weight * dy
-        product = product + weight * dx * dy
-    return centre_x + mean_x, centre_y + mean_y, product - mean_x * mean_y
+    centre = _shift(x, len(window) // 2, window, axis)
+    steps = [_shift(x, tap, window, axis) - centre for tap in range(len(window))]
+    mean = sum((w * d for w, d in zip(window, steps, strict=True)), start=jnp.float32(0))
+    products = [
+        sum((w * d[i] * d[j] for w, d in zip(window, steps, strict=True)), start=jnp.float32(0))
+        - mean[i] * mean[j]
+        for i, j in pairs
+    ]
+    return centre + mean, jnp.stack(products)
 
 
 def means(x: Float[Array, "k h w"], window: Taps) -> Float[Array, "k i j"]:
