@@ -211,6 +211,6 @@ def _array(image: PILImage.Image) -> Stored:
     if not (image.mode.startswith("I") or image.mode == "F"):
         return np.asarray(image.convert("RGB"))
     values = np.asarray(image)
-    if not ((values >= 0) & (values <= 65535) & (values % 1 == 0)).all():
+    if not ((values >= 0) & (values <= 65535) & (values == np.floor(values))).all():
         raise ValueError("its values are no whole numbers from 0 to 65535")
     return values.astype(np.uint16)

@@ -6,17 +6,19 @@ evaluator does; the scores of a set are means over its pairs.
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from smc_jax import color, data, files, metrics, report
+from smc_jax import color, data, files, metrics
 from smc_jax.data import Example
 from smc_jax.errors import ConfigError, ImageError, InputError
-from smc_jax.metrics import vif
+from smc_jax.report import contact_sheet, tables
+from smc_jax.report.comparison import Comparison, Scores, compare
+from smc_jax.report.scene import Scene
 
 Source = Callable[[], Example]
 """Reads a pair when its turn comes, so that a bad file fails alone."""
@@ -33,18 +35,25 @@ def main(
     dataset: str = "",
     data_dir: str = "data",
     split: str = "test",
+    chosen: str = "paper",
+    dialect: str = "cddfuse",
+    shown: int = 24,
 ) -> int:
-    """The command `evaluate.py`: prints the table and writes the report into `out`.
+    """The command `evaluate.py`: prints the tables and writes the report into `out`.
 
     Args:
-      out: folder for `fused/<name>.png`, `metrics.csv`, `metrics.json` and `contact_sheet.png`.
+      out: folder for `fused/<name>.png`, `metrics.csv`, `.json`, `.md` and `.tex`,
+        `contact_sheet.png` and `report.html`.
       checkpoint: a training workdir; its newest checkpoint fuses the pairs.
       fused: folders of images that someone else fused, `DIR` or `NAME=DIR`, matched by name.
       pairs: a folder with `a/`, `b/` and perhaps the ground truth in `gt/`; or instead
       dataset: the name of a prepared data set in `data_dir`, of which `split` is read.
+      chosen: which metrics: one of `metrics.SETS`, or names with commas between them.
+      dialect: one of `metrics.DIALECTS`.
+      shown: the number of pairs whose images are in `report.html`, spread over the set.
 
     Returns:
-      The exit status: 0, or 2 if some of the pairs failed.
+      The exit status: 0, or 2 if some of the pairs failed or have an undefined metric.
 
     Raises:
       InputError: an argument is wrong, or nothing could be scored.
@@ -53,6 +62,7 @@ def main(
         raise ConfigError("give either --pairs=DIR or --dataset=NAME")
     if not out:
         raise ConfigError("give --out=DIR, a folder for the results")
+    names = metrics.chosen(chosen, dialect)
     files.check_folder(out, "--out")
     failures: list[str] = []
     sources = _dataset(dataset, data_dir, split) if dataset else _folder(pairs, failures)
@@ -64,51 +74,93 @@ def main(
         methods = {name: method, **methods}
     if not methods:
         raise ConfigError("give --checkpoint=WORKDIR or --fused=DIR")
-    scores, rows = score(sources, methods, failures)
+    scores, scored = score(sources, methods, failures, names, dialect)
     if not any(scores[name] for name in methods):
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         reason = failures[0] if failures else "there is no pair"
         raise ImageError(f"nothing could be scored: {reason}{more}")
-    _conclude(Path(out), scores, rows, list(methods), failures)
+    comparison = compare(scores)
+    paths = _write_tables(Path(out), comparison, dialect, failures)
+    paths += _write_pictures(Path(out), comparison, scored, methods, shown)
+    print(tables.plain(comparison))
+    if len(scored) > 1:
+        print("\n" + tables.versus(comparison, next(iter(methods))))
+    print("\nwrote " + ", ".join(map(str, paths)))
+    if failures:
+        print(f"\n{len(failures)} failed:", *failures, sep="\n  ", file=sys.stderr)
     return 2 if failures else 0
 
 
 def score(
-    sources: Sequence[Source], methods: dict[str, Method], failures: list[str]
-) -> tuple[report.Scores, list[report.Row]]:
+    sources: Sequence[Source],
+    methods: Mapping[str, Method],
+    failures: list[str],
+    chosen: Sequence[str],
+    dialect: str,
+) -> tuple[Scores, list[Source]]:
     """Scores every method, Average and Max on every pair.
 
-    What cannot be read or does not fit is left out and described by a line added to `failures`.
+    What cannot be read, does not fit or is undefined is left out and described by a line added to
+    `failures`.
 
     Returns:
-      Scores by method, pair and metric, and rows for the contact sheet, spread over the pairs.
+      Scores by method, pair and metric, and the sources that could be read.
     """
-    scores: dict[str, dict[str, dict[str, float]]] = {
-        name: {} for name in ("Average", "Max", *methods)
-    }
-    shown = set(np.linspace(0, len(sources) - 1, report.SHEET_ROWS).round().astype(int).tolist())
-    rows = []
-    for index, source in enumerate(tqdm(sources, unit="pair", disable=not sys.stderr.isatty())):
+    scores: dict[str, dict[str, dict[str, float]]] = {name: {} for name in (*BASELINES, *methods)}
+    scored = []
+    for source in tqdm(sources, unit="pair", disable=not sys.stderr.isatty()):
         try:
             pair = _checked(source())
         except InputError as error:
             failures.append(str(error))
             continue
+        scored.append(source)
         a, b = luma8(pair.a), luma8(pair.b)
         truth = None if pair.truth is None else luma8(pair.truth)
-        fused = {"Average": average(a, b), "Max": np.maximum(a, b)}
-        for name, method in methods.items():
-            try:
-                fused[name] = method(pair)
-            except InputError as error:
-                failures.append(str(error))
-        for name, image in fused.items():
-            scores[name][pair.name] = metrics.score(a, b, luma8(image), truth)
-        if index in shown:
-            gap = np.zeros_like(a)
-            images = [fused.get(name, gap) for name in ("Average", *methods)]
-            rows.append(report.Row(pair.name, [color.bytes8(i) for i in (pair.a, pair.b, *images)]))
-    return scores, rows
+        wanted = [*chosen, *(metrics.TRUTH_METRICS if pair.truth is not None else ())]
+        undefined: dict[str, list[str]] = {}
+        for name, image in _fuse(pair, methods, failures).items():
+            values = metrics.score(a, b, luma8(image), truth, chosen, dialect)
+            scores[name][pair.name] = values
+            lost = ", ".join(m for m in wanted if m not in values)
+            if lost:
+                undefined.setdefault(lost, []).append(name)
+        flat = [
+            f"; {side} is constant" for side, image in (("a", a), ("b", b)) if not np.ptp(image)
+        ]
+        failures += [
+            f"{pair.name}: {lost} undefined for {', '.join(names)}{''.join(flat)}"
+            for lost, names in undefined.items()
+        ]
+    return scores, scored
+
+
+def scenes(sources: Sequence[Source], methods: Mapping[str, Method], count: int) -> Iterator[Scene]:
+    """Some of the pairs, spread evenly, with what every method made of them, read one by one."""
+    spread = np.linspace(0, len(sources) - 1, min(count, len(sources))).round().astype(int)
+    for index in spread:
+        pair = sources[index]()
+        images = {"a": pair.a, "b": pair.b}
+        if pair.truth is not None:
+            images["truth"] = pair.truth
+        yield Scene(
+            pair.name,
+            {label: color.bytes8(image) for label, image in images.items()},
+            {name: color.bytes8(image) for name, image in _fuse(pair, methods, []).items()},
+        )
+
+
+def _fuse(
+    pair: Example, methods: Mapping[str, Method], failures: list[str]
+) -> dict[str, np.ndarray]:
+    """What each method makes of a pair; one that fails adds a line to `failures`."""
+    fused = {}
+    for name, method in {**BASELINES, **methods}.items():
+        try:
+            fused[name] = method(pair)
+        except InputError as error:
+            failures.append(str(error))
+    return fused
 
 
 def luma8(image: np.ndarray) -> np.ndarray:
@@ -122,6 +174,13 @@ def luma8(image: np.ndarray) -> np.ndarray:
 def average(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The mean of two uint8 images, halves rounded up."""
     return ((a.astype(np.uint16) + b + 1) // 2).astype(np.uint8)
+
+
+BASELINES: dict[str, Method] = {
+    "Average": lambda pair: average(luma8(pair.a), luma8(pair.b)),
+    "Max": lambda pair: np.maximum(luma8(pair.a), luma8(pair.b)),
+}
+"""Always beside the methods, on luma."""
 
 
 def _folder(pairs: str, failures: list[str]) -> list[Source]:
@@ -149,10 +208,13 @@ def _model(checkpoint: str, folder: Path) -> tuple[str, Method]:
     config, params = load(checkpoint)
     fuser = Fuser(config.model, params)
 
+    fused = set()
+
     def method(pair: Example) -> np.ndarray:
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{pair.name}.png"
-        color.write(path, color.bytes8(fuser(pair.a, pair.b)))
+        if pair.name not in fused:
+            color.write(path, color.bytes8(fuser(pair.a, pair.b)))
+            fused.add(pair.name)
         return color.read(path)
 
     return f"SMC-Mamba ({config.setting})", method
@@ -164,7 +226,7 @@ def _others(fused: Sequence[str]) -> dict[str, Method]:
         name, equals, folder = text.partition("=")
         if not equals or Path(text).is_dir():
             name, folder = Path(text).resolve().name, text
-        if name in ("", "Average", "Max", *methods):
+        if name in ("", *BASELINES, *methods):
             raise ConfigError(f"--fused: there is a row {name} already; use --fused=NAME=DIR")
         if not Path(folder).is_dir():
             raise ImageError(f"{folder} is no folder; --fused takes a folder of fused images")
@@ -186,21 +248,34 @@ def _checked(pair: Example) -> Example:
     if pair.truth is not None:
         color.same_size(pair.a, pair.truth, f"{pair.name} and its ground truth")
     height, width = pair.a.shape[:2]
-    if min(height, width) < vif.SMALLEST:
-        least = f"{vif.SMALLEST}x{vif.SMALLEST}"
+    if min(height, width) < metrics.SMALLEST:
+        least = f"{metrics.SMALLEST}x{metrics.SMALLEST}"
         raise ImageError(f"{pair.name} is {width}x{height}; scoring needs {least} at least")
     return pair
 
 
-def _conclude(
-    out: Path, scores: report.Scores, rows: list[report.Row], names: list[str], failures: list[str]
-) -> None:
-    paths = report.write(out, scores, failures)
-    if rows:
-        sheet = out / "contact_sheet.png"
-        report.contact_sheet(sheet, ["a", "b", "Average", *names], rows)
-        paths.append(sheet)
-    print(report.table(scores))
-    print("\nwrote " + ", ".join(map(str, paths)))
-    if failures:
-        print(f"\n{len(failures)} failed:", *failures, sep="\n  ", file=sys.stderr)
+def _write_tables(
+    out: Path, comparison: Comparison, dialect: str, failures: Sequence[str]
+) -> list[Path]:
+    contents = {
+        "metrics.csv": tables.comma_separated(comparison),
+        "metrics.json": tables.as_json(comparison, dialect, failures),
+        "metrics.md": tables.markdown(comparison),
+        "metrics.tex": tables.latex(comparison),
+    }
+    for name, content in contents.items():
+        files.write(out / name, content.encode())
+    return [out / name for name in contents]
+
+
+def _write_pictures(
+    out: Path,
+    comparison: Comparison,
+    scored: Sequence[Source],
+    methods: Mapping[str, Method],
+    shown: int,
+) -> list[Path]:
+    sheet = out / "contact_sheet.png"
+    rows = list(scenes(scored, methods, contact_sheet.ROWS))
+    contact_sheet.write(sheet, ["Average", *methods], rows)
+    return [sheet]

@@ -334,7 +334,7 @@ def test_local(size, halo):
     check(got, images(lambda x: local(p, x, halo), features))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "pallas"])
 @pytest.mark.parametrize("directions", [("forward",), ("forward", "reverse")], ids=["one", "two"])
 def test_scans_are_a_token_loop(directions, method):
     """Two groups, each with models of its own, of two sequences."""

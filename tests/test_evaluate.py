@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from data_prep.build import build
-from smc_jax import evaluate, metrics, report
+from smc_jax import evaluate, metrics
 from smc_jax.errors import ConfigError, ImageError, InputError
 
 ROOT = Path(__file__).parents[1]
@@ -116,6 +116,8 @@ def test_checkpoint(pairs, model, tmp_path, capsys):
         "fused",
         "metrics.csv",
         "metrics.json",
+        "metrics.md",
+        "metrics.tex",
         "contact_sheet.png",
     }
     printed = capsys.readouterr()
@@ -145,16 +147,51 @@ def test_sixteen_bits_are_scored_in_eight(pairs, monkeypatch, tmp_path):
         SimpleNamespace(load=lambda workdir: (SimpleNamespace(model=0, setting="paper"), 0)),
     )
     monkeypatch.setitem(
-        sys.modules, "smc_jax.fuse", SimpleNamespace(Fuser=lambda *_: lambda a, b: a)
+        sys.modules, "smc_jax.fuse", SimpleNamespace(Fuser=lambda *_: lambda a, b: a // 2)
     )
     assert evaluate.main(str(tmp_path / "out"), checkpoint="x", pairs=str(pairs)) == 0
     stored = load(tmp_path / "out/fused/p0.png")
     assert stored.dtype == np.uint8
-    np.testing.assert_array_equal(stored, np.round(wide / 257))
-    score = metrics.score(stored, scene(10), stored)
+    np.testing.assert_array_equal(stored, np.round(wide // 2 / 257))
+    a = np.round(wide / 257).astype(np.uint8)
+    score = metrics.score(a, scene(10), stored)
     assert numbers(rows(tmp_path / "out")["SMC-Mamba (paper)", "p0"]) == pytest.approx(
         score, rel=1e-6, abs=1e-7
     )
+
+
+def test_undefined_metrics_are_empty_and_told(pairs, fused, tmp_path, capsys):
+    """The correlation with a constant image is 0 divided by 0."""
+    save(pairs / "a/p0.png", np.full((24, 32), 7, np.uint8))
+    save(fused / "p2.tif", np.full((24, 32), 9, np.uint8))
+    out = tmp_path / "out"
+    assert evaluate.main(str(out), fused=[str(fused)], pairs=str(pairs), chosen="CC,EN") == 2
+    table = rows(out)
+    assert {name for name, row in table.items() if row["CC"] == ""} == {
+        ("Average", "p0"),
+        ("Max", "p0"),
+        ("other", "p0"),
+        ("other", "p2"),
+    }
+    assert float(table["other", "mean"]["CC"]) == pytest.approx(float(table["other", "p1"]["CC"]))
+    assert json.loads((out / "metrics.json").read_text())["failures"] == [
+        "p0: CC undefined for Average, Max, other; a is constant",
+        "p2: CC undefined for other",
+    ]
+
+
+def test_metrics_and_dialect(pairs, fused, tmp_path, capsys):
+    chosen = {"chosen": "Q_Y, MI", "dialect": "tang", "fused": [str(fused)], "pairs": str(pairs)}
+    assert evaluate.main(str(tmp_path / "out"), **chosen) == 0
+    table = rows(tmp_path / "out")
+    assert set(table["other", "p0"]) == {"MI", "Q_Y"}
+    a, b = scene(0), scene(10)
+    score = metrics.score(a, b, np.maximum(a, b), metrics=["MI", "Q_Y"], dialect="tang")
+    assert numbers(table["other", "p0"]) == pytest.approx(score, rel=1e-6)
+    assert score["MI"] != metrics.score(a, b, np.maximum(a, b))["MI"]
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["dialect"] == "tang"
+    printed = capsys.readouterr().out
+    assert "other against" in printed
 
 
 def truths(folder):
@@ -260,6 +297,8 @@ def test_nothing_to_score_leaves_nothing(pairs, fused, tmp_path):
         ({"fused": ["x"], "pairs": "p", "dataset": "d"}, "either --pairs=DIR or --dataset=NAME"),
         ({"pairs": "{pairs}"}, "give --checkpoint=WORKDIR or --fused=DIR"),
         ({"pairs": "{pairs}", "fused": ["nowhere"]}, "nowhere is no folder"),
+        ({"pairs": "{pairs}", "fused": ["{pairs}/a"], "chosen": "MI,VIP"}, "no metric VIP, but EN"),
+        ({"pairs": "{pairs}", "fused": ["{pairs}/a"], "dialect": "octave"}, "no dialect octave"),
         ({"pairs": "{pairs}", "fused": ["{pairs}/a", "a={pairs}/b"]}, "--fused=NAME=DIR"),
         ({"pairs": "{pairs}/a", "fused": ["{pairs}/a"]}, "/a"),
         ({"pairs": "{pairs}", "fused": ["{pairs}/a"], "out": "{pairs}/a/p0.png"}, "is a file"),
@@ -274,50 +313,6 @@ def test_wrong_arguments(pairs, tmp_path, given, message):
         evaluate.main(arguments.pop("out"), **arguments)
     assert len(str(raised.value).splitlines()) == 1
     assert not (tmp_path / "out").exists()
-
-
-SCORES = {
-    "Average": {
-        "x": {"EN": 1.0, "SD": 20.0, "Nabf": 0.1},
-        "y": {"EN": 2.0, "SD": 30.0, "Nabf": 0.1},
-    },
-    "Ours": {
-        "x": {"EN": 3.0, "SD": 10.0, "Nabf": 0.3},
-        "y": {"EN": 5.0, "SD": 12.0, "Nabf": 0.0},
-    },
-    "Partial": {"x": {"EN": 9.0, "SD": 99.0, "Nabf": 0.0}},
-}
-
-
-def test_table_marks_the_best_of_complete_rows():
-    lines = [line.split() for line in report.table(SCORES).splitlines()]
-    assert lines[0] == ["method", "pairs", "EN", "SD", "Nabf"]
-    assert lines[1] == ["Average", "2", "1.500", "25.00*", "0.100*"]
-    assert lines[2] == ["Ours", "2", "4.000*", "11.00", "0.150"]
-    assert lines[3] == ["Partial", "1", "9.000", "99.00", "0.000"]
-
-
-def test_contact_sheet_places_the_images(tmp_path):
-    cells = [np.full((30, 40), level, np.uint8) for level in (10, 90, 170, 250)]
-    colour = np.zeros((30, 40, 3), np.uint8)
-    colour[..., 0] = 200
-    report.contact_sheet(
-        tmp_path / "s.png",
-        ["a", "b", "Average", "Ours"],
-        [report.Row("one", cells), report.Row("two", [colour, *cells[1:]])],
-    )
-    sheet = load(tmp_path / "s.png")
-    assert sheet.shape == (22 + 2 * (22 + 240), 4 * 320, 3)
-    middle = sheet[44 + 120, 160::320]
-    np.testing.assert_array_equal(middle[:, 0], [10, 90, 170, 250])
-    np.testing.assert_array_equal(sheet[44 + 240 + 22 + 120, 160], [200, 0, 0])
-    assert (sheet[:22] < 128).any()
-
-
-def test_many_columns_keep_the_sheet_narrow(tmp_path):
-    cells = [np.zeros((20, 20), np.uint8)] * 11
-    report.contact_sheet(tmp_path / "s.png", list("abcdefghijk"), [report.Row("x", cells)])
-    assert load(tmp_path / "s.png").shape[1] <= 1600
 
 
 def test_command(pairs, fused, tmp_path, monkeypatch):

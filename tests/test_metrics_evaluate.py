@@ -123,7 +123,7 @@ def test_too_small():
 def test_wrong_names():
     with pytest.raises(ConfigError, match="no metric VIP, but EN, "):
         metrics.evaluate(A, B, A, metrics=["EN", "VIP"])
-    with pytest.raises(ConfigError, match="no set of metrics most, but paper, "):
+    with pytest.raises(ConfigError, match=r"no metric most, but EN, .* and the sets paper, "):
         metrics.evaluate(A, B, A, metrics="most")
     with pytest.raises(ConfigError, match="no dialect octave, but cddfuse, tang, vifb, mefb"):
         metrics.evaluate(A, B, A, dialect="octave")

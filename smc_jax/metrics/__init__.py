@@ -177,7 +177,7 @@ def evaluate(
       ConfigError: there is no such metric, set or dialect.
       ImageError: a side is shorter than 17 pixels.
     """
-    names = _chosen(metrics, dialect)
+    names = chosen(metrics, dialect)
     height, width = fused.shape[-2:]
     if min(height, width) < SMALLEST:
         raise ImageError(f"metrics need at least {SMALLEST} pixels a side, not {width}x{height}")
@@ -206,19 +206,30 @@ def score(
     if truth is not None:
         scores |= {name: metric.fn(truth, fused) for name, metric in TRUTH_METRICS.items()}
     values = {name: float(value) for name, value in scores.items()}
-    return {name: value for name, value in values.items() if not math.isnan(value)}
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def _chosen(metrics: str | Sequence[str], dialect: str) -> tuple[str, ...]:
-    if isinstance(metrics, str) and metrics not in SETS:
-        raise ConfigError(f"there is no set of metrics {metrics}, but {', '.join(SETS)}")
-    names = SETS[metrics] if isinstance(metrics, str) else tuple(metrics)
-    unknown = [name for name in names if name not in METRICS]
+def chosen(metrics: str | Sequence[str], dialect: str) -> tuple[str, ...]:
+    """The names of the metrics asked for.
+
+    Args:
+      metrics: one of `SETS`, or names of `METRICS`: a sequence, or a text with commas between them.
+      dialect: one of `DIALECTS`.
+
+    Raises:
+      ConfigError: there is no such metric, set or dialect.
+    """
+    if isinstance(metrics, str):
+        metrics = SETS.get(metrics) or [name.strip() for name in metrics.split(",")]
+    unknown = [name for name in metrics if name not in METRICS]
     if unknown:
-        raise ConfigError(f"there is no metric {', '.join(unknown)}, but {', '.join(METRICS)}")
+        raise ConfigError(
+            f"there is no metric {', '.join(unknown)}, but {', '.join(METRICS)}, "
+            f"and the sets {', '.join(SETS)}"
+        )
     if dialect not in DIALECTS:
         raise ConfigError(f"there is no dialect {dialect}, but {', '.join(DIALECTS)}")
-    return names
+    return tuple(dict.fromkeys(metrics))
 
 
 @functools.partial(jax.jit, static_argnames=("names", "dialect"))

@@ -1,0 +1,125 @@
+"""Methods against each other: means, intervals, ranks and tests over the pairs of a data set."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from smc_jax import metrics
+
+Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Method, then pair, then metric. What failed or is undefined is missing."""
+Values = dict[str, dict[str, float]]
+"""Method, then metric."""
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+_KNOWN = metrics.METRICS | metrics.TRUTH_METRICS
+
+
+class Comparison(NamedTuple):
+    """What the scores of a data set say of the methods.
+
+    Attributes:
+      scores: those of each method and pair.
+      metrics: the metrics that are there, in the order of `metrics.METRICS`.
+      means: by method and metric, over the pairs of the method.
+      intervals: of those means, by the percentile bootstrap over pairs; none of a single pair.
+      complete: the methods that have a score wherever another has one. Only these are placed: the
+        mean of another is over an easier or harder set.
+      places: of complete methods in each metric, 1 for the best. Means that read alike share one.
+      ranks: of complete methods, the mean of their places over the metrics, where those that share
+        places get the middle of them.
+      p_values: by method, another and metric, of the two-sided Wilcoxon signed-rank test over the
+        pairs of both, not corrected for the number of tests; 1 where no pair tells them apart.
+    """
+
+    scores: Scores
+    metrics: list[str]
+    means: Values
+    intervals: dict[str, dict[str, tuple[float, float]]]
+    complete: list[str]
+    places: dict[str, dict[str, int]]
+    ranks: dict[str, float]
+    p_values: dict[str, dict[str, dict[str, float]]]
+
+    @property
+    def methods(self) -> list[str]:
+        return list(self.scores)
+
+
+def compare(scores: Scores) -> Comparison:
+    """The comparison of all methods. Equal scores give equal intervals: the seed is fixed."""
+    there = {m for pairs in scores.values() for values in pairs.values() for m in values}
+    names = [name for name in _KNOWN if name in there]
+    columns = {
+        method: {m: [p[m] for p in pairs.values() if m in p] for m in names}
+        for method, pairs in scores.items()
+    }
+    means = {
+        method: {m: math.fsum(v) / len(v) for m, v in column.items() if v}
+        for method, column in columns.items()
+    }
+    intervals = {
+        method: {m: _interval(v) for m, v in column.items() if len(v) > 1}
+        for method, column in columns.items()
+    }
+    cells = {k: {(pair, m) for pair in pairs for m in pairs[pair]} for k, pairs in scores.items()}
+    everything = set().union(*cells.values())
+    complete = [method for method in scores if cells[method] == everything]
+    places, ranks = _places(means, complete, names)
+    p_values: dict[str, dict[str, dict[str, float]]] = {method: {} for method in scores}
+    for one, other in itertools.combinations(scores, 2):
+        p_values[one][other] = p_values[other][one] = {
+            m: _p_value(scores[one], scores[other], m) for m in names
+        }
+    return Comparison(scores, names, means, intervals, complete, places, ranks, p_values)
+
+
+def higher_is_better(metric: str) -> bool:
+    return _KNOWN[metric].higher_is_better
+
+
+def text(values: Mapping[str, Mapping[str, float]], row: str, metric: str) -> str:
+    """A value as tables show it: three decimals, two in a column that reaches 10; "" for none."""
+    if metric not in values[row]:
+        return ""
+    most = max(abs(v[metric]) for v in values.values() if metric in v)
+    return f"{values[row][metric]:.{2 if most >= 10 else 3}f}"
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    low, high = stats.bootstrap(
+        (np.asarray(values),),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(low), float(high)
+
+
+def _places(
+    means: Values, complete: Sequence[str], names: Sequence[str]
+) -> tuple[dict[str, dict[str, int]], dict[str, float]]:
+    places: dict[str, dict[str, int]] = {method: {} for method in complete}
+    shared: dict[str, list[float]] = {method: [] for method in complete}
+    for metric in names:
+        # As printed, so that a difference that nobody sees decides nothing.
+        read = np.array([float(text(means, method, metric)) for method in complete])
+        order = -read if higher_is_better(metric) else read
+        first, middle = (stats.rankdata(order, method) for method in ("min", "average"))
+        for i, method in enumerate(complete):
+            places[method][metric] = int(first[i])
+            shared[method].append(float(middle[i]))
+    return places, {method: math.fsum(each) / len(each) for method, each in shared.items()}
+
+
+def _p_value(one: Mapping[str, Mapping], other: Mapping[str, Mapping], metric: str) -> float:
+    pairs = [p for p in one if p in other and metric in one[p] and metric in other[p]]
+    differences = np.array([one[p][metric] - other[p][metric] for p in pairs])
+    return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
