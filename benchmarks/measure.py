@@ -1,5 +1,6 @@
 """Timing that a busy machine spoils least: candidates take turns, and medians count."""
 
+import random
 import time
 from collections.abc import Callable, Mapping
 from statistics import median
@@ -10,12 +11,16 @@ import jax
 def interleaved(
     candidates: Mapping[str, Callable[[], object]], rounds: int = 5
 ) -> dict[str, float]:
-    """Median seconds of each candidate over `rounds` turns, after one that does not count."""
+    """Median seconds of each candidate over `rounds` turns, after one that does not count.
+
+    Each turn has an order of its own: who comes after one that frees gigabytes waits for that.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    order = random.Random(0)
     for turn in range(rounds + 1):
-        for name, run in candidates.items():
+        for name in order.sample(list(candidates), len(candidates)):
             start = time.perf_counter()
-            jax.block_until_ready(run())
+            jax.block_until_ready(candidates[name]())
             if turn:
                 seconds[name].append(time.perf_counter() - start)
     return {name: median(values) for name, values in seconds.items()}
