@@ -16,7 +16,7 @@ from tqdm import tqdm
 from smc_jax import color, data, files, metrics
 from smc_jax.data import Example
 from smc_jax.errors import ConfigError, ImageError, InputError
-from smc_jax.report import contact_sheet, tables
+from smc_jax.report import contact_sheet, tables, viewer
 from smc_jax.report.comparison import Comparison, Scores, compare
 from smc_jax.report.scene import Scene
 
@@ -275,7 +275,8 @@ def _write_pictures(
     methods: Mapping[str, Method],
     shown: int,
 ) -> list[Path]:
-    sheet = out / "contact_sheet.png"
+    sheet, page = out / "contact_sheet.png", out / "report.html"
     rows = list(scenes(scored, methods, contact_sheet.ROWS))
     contact_sheet.write(sheet, ["Average", *methods], rows)
-    return [sheet]
+    viewer.write(page, comparison, scenes(scored, methods, shown))
+    return [sheet, page]

@@ -1,8 +1,11 @@
 """Files that appear whole or not at all, and folders that can be written to."""
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from smc_jax.errors import InputError
 
@@ -13,13 +16,20 @@ def write(path: str | Path, content: bytes) -> None:
     Raises:
       InputError: the folder cannot be written to.
     """
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """`write` for what comes in parts: a file that takes its place at the end, if all went well."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                yield file
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:

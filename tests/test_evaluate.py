@@ -119,6 +119,7 @@ def test_checkpoint(pairs, model, tmp_path, capsys):
         "metrics.md",
         "metrics.tex",
         "contact_sheet.png",
+        "report.html",
     }
     printed = capsys.readouterr()
     assert ours in printed.out

@@ -83,12 +83,16 @@ def higher_is_better(metric: str) -> bool:
     return _KNOWN[metric].higher_is_better
 
 
+def digits(values: Mapping[str, Mapping[str, float]], metric: str) -> int:
+    """How many decimals tables show of a column: three, or two if it reaches 10."""
+    return (
+        2 if max((abs(v[metric]) for v in values.values() if metric in v), default=0) >= 10 else 3
+    )
+
+
 def text(values: Mapping[str, Mapping[str, float]], row: str, metric: str) -> str:
-    """A value as tables show it: three decimals, two in a column that reaches 10; "" for none."""
-    if metric not in values[row]:
-        return ""
-    most = max(abs(v[metric]) for v in values.values() if metric in v)
-    return f"{values[row][metric]:.{2 if most >= 10 else 3}f}"
+    """A value as tables show it; "" for none."""
+    return f"{values[row][metric]:.{digits(values, metric)}f}" if metric in values[row] else ""
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:

@@ -1,0 +1,1 @@
+"""What an evaluation leaves behind: tables, a contact sheet, and a page to look at."""
