@@ -14,7 +14,7 @@ setup: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("error: this is Python %d.%d; make needs 3.11 or newer: make PYTHON=python3.11 ..." % v[:2])'
-	@echo "setting up $(VENV) (once)"
+	@echo "setting up $(VENV) (once; it takes a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
@@ -23,7 +23,7 @@ demo: $(INSTALLED) $(SAMPLE)
 	$(PY) train.py --config=configs/sample.py --config.data.dir=$(DEMO)/data --workdir=$(DEMO)/run
 	$(PY) evaluate.py --checkpoint=$(DEMO)/run --dataset=sample_mfif --data_dir=$(DEMO)/data --out=$(DEMO)/results
 	@echo
-	@echo "Look at $(DEMO)/results/contact_sheet.png, and at $(DEMO)/results/fused/. Next:"
+	@echo "Open $(DEMO)/results/report.html in a browser; the images are in $(DEMO)/results/fused/. Next:"
 	@echo "  $(PY) train.py --config=configs/sample.py --config.data.dir=$(DEMO)/data --config.train.steps=2000 --workdir=$(DEMO)/longer"
 	@echo "  $(PY) -m data_prep.build --pairs=FOLDER --task=ivif --name=msrs --out=data"
 	@echo "  $(PY) train.py --config=configs/msrs.py:practical --workdir=runs/msrs"

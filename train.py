@@ -7,6 +7,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from smc_jax import command, compilation
+from smc_jax.config import Config
 from smc_jax.errors import ConfigError
 from smc_jax.train import train
 
@@ -17,6 +18,8 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "Where checkpoints, metrics and im
 def main() -> None:
     if _CONFIG.value is None or not _WORKDIR.value:
         raise ConfigError("give --config=configs/NAME.py and --workdir=DIR")
+    if not isinstance(_CONFIG.value, Config):
+        raise ConfigError("get_config of the config file must return a smc_jax.config.Config")
     compilation.use_cache()
     train(_CONFIG.value.check(), _WORKDIR.value)
 

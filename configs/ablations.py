@@ -1,4 +1,4 @@
-"""The paper's Table 3, a line a row, on MSRS.
+"""The paper's Table 3, a line a row, and a single expert, on MSRS.
 
 python train.py --config=configs/ablations.py:no_mafe …
 python train.py --config=configs/ablations.py:no_mafe,practical …
@@ -30,4 +30,5 @@ def get_config(row: str = "") -> Config:
     name, _, setting = row.partition(",")
     if name not in ROWS:
         raise ConfigError(f"unknown ablation {name!r}; it may be {', '.join(ROWS)}")
-    return override(msrs.get_config(setting or "paper"), ROWS[name])
+    cfg = msrs.get_config(setting or "paper")
+    return override(cfg, {"setting": f"{cfg.setting}, {name}", **ROWS[name]})

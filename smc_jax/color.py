@@ -132,7 +132,9 @@ def _images(folder: Path) -> tuple[dict[str, Path], list[str]]:
     problems = []
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
-            if path.stem in found:
+            if not path.name.isprintable():
+                problems.append(f"{str(path)!a} has a name that cannot be printed; rename it")
+            elif path.stem in found:
                 problems.append(f"{path} has the name of {found[path.stem].name}; keep one of them")
             else:
                 found[path.stem] = path

@@ -47,3 +47,6 @@ def _parse(arguments: list[str]) -> list[str]:
         # An error inside a config file arrives as the last line of a traceback.
         message = str(error).strip().splitlines()[-1]
         sys.exit(fail(re.sub(r"^[\w.]+Error: ", "", message)))
+    except Exception as error:
+        # A config file is a program: any error may come out of it.
+        sys.exit(fail(f"the config cannot be loaded: {type(error).__name__}: {error}"))

@@ -53,7 +53,8 @@ class Model:
     local: bool = True
     """The local gated branch of MAFE (Eq. 2-4)."""
     local_halo: bool = True
-    """Let quadrants of the local branch see one pixel across the seam (ours; False: literal)."""
+    """Let quadrants of the local branch see one pixel across the seam (ours; False: each is
+    padded by itself, as one may read the paper)."""
     sc_scan: bool = True
     """The spatial-channel branch of MAFE (Eq. 5-7)."""
     fr_scan: bool = True
@@ -140,7 +141,7 @@ class Config:
     task: str = "ivif"
     """What the sources are; the data set must be for the same."""
     setting: str = "paper"
-    """`paper` or `practical`: the name under which a table row is reported."""
+    """The name of its row in tables: `paper`, `practical`, or an ablation of one of them."""
     data: Data = dataclasses.field(default_factory=Data)
     model: Model = dataclasses.field(default_factory=Model)
     loss: Loss = dataclasses.field(default_factory=Loss)
@@ -223,7 +224,6 @@ def check_field(config: Config, path: str) -> None:
 
 CHOICES = {
     "task": TASKS,
-    "setting": ("paper", "practical"),
     "model.frequency_order": ("ring", "raster"),
     "model.cross_order": ("interleave", "concatenate"),
     "model.scan_method": ("auto", "reference", "associative", "chunked", "two_level", "pallas"),

@@ -144,6 +144,8 @@ def _crop(pair: Float[np.ndarray, "2 h w"], size: int, rng: np.random.Generator)
 
 
 def _check(metadata: Mapping[str, Any], data: config.Data, task: str) -> None:
+    if not {"task", "smallest"} <= (metadata or {}).keys():
+        raise ConfigError(f"{data.name} is not of this version; build it again with --overwrite")
     if metadata["task"] != task:
         raise ConfigError(
             f"{data.name} holds pairs for {metadata['task']}, but config.task is {task}"

@@ -83,7 +83,7 @@ def main(
     paths = _write_tables(Path(out), comparison, dialect, failures)
     paths += _write_pictures(Path(out), comparison, scored, methods, shown)
     print(tables.plain(comparison))
-    if len(scored) > 1:
+    if len(scored) >= tables.LEAST_PAIRS:
         print("\n" + tables.versus(comparison, next(iter(methods))))
     print("\nwrote " + ", ".join(map(str, paths)))
     if failures:
@@ -226,7 +226,9 @@ def _others(fused: Sequence[str]) -> dict[str, Method]:
         name, equals, folder = text.partition("=")
         if not equals or Path(text).is_dir():
             name, folder = Path(text).resolve().name, text
-        if name in ("", *BASELINES, *methods):
+        if not name or not folder:
+            raise ConfigError(f"--fused={text}: give --fused=DIR or --fused=NAME=DIR")
+        if name in (*BASELINES, *methods):
             raise ConfigError(f"--fused: there is a row {name} already; use --fused=NAME=DIR")
         if not Path(folder).is_dir():
             raise ImageError(f"{folder} is no folder; --fused takes a folder of fused images")

@@ -15,7 +15,7 @@ from smc_jax.ssm import SSM, SSMParams, scan_channels, scan_tokens
 from smc_jax.types import Features
 
 
-class Experts(NamedTuple):
+class Weights(NamedTuple):
     """Weights of e cross-modal Mamba experts; m counts the two modalities."""
 
     scale: Float[Array, "e m c"]
@@ -60,7 +60,7 @@ class MCCM(nn.Module):
         fused, outputs = moe.all_experts(run, weights, a, b, routing)
         return fused, routing, outputs
 
-    def _experts(self) -> Experts:
+    def _experts(self) -> Weights:
         lead, width = (self.experts, 2), self.width
         init, ones = uniform(width), nn.initializers.ones
         names = ("forward", "reverse") if self.bidirectional else ("forward",)
@@ -71,7 +71,7 @@ class MCCM(nn.Module):
         channel = [
             SSMParams(1, self.channel_state, 1, lead, bias=True, name=f"channel_{n}") for n in names
         ]
-        return Experts(
+        return Weights(
             scale=self.param("scale", ones, (*lead, width)),
             shift=self.param("shift", nn.initializers.zeros, (*lead, width)),
             linear=self.param("linear", init, (*lead, width, width)),
@@ -84,7 +84,7 @@ class MCCM(nn.Module):
 
 
 def cross_modal_mamba(
-    weights: Experts, a: Features, b: Features, *, order: str, method: str
+    weights: Weights, a: Features, b: Features, *, order: str, method: str
 ) -> Float[Array, "e b h w c"]:
     """Runs the same features through e experts (Algorithm 1). No scan without its weights."""
     sources = jnp.stack([a, b])
@@ -105,7 +105,7 @@ def cross_modal_mamba(
     return (x * gates[:, ::-1]).sum(1)
 
 
-def _cm_scan(weights: Experts, x: Float[Array, "e 2 b h w c"], order: str, method: str):
+def _cm_scan(weights: Weights, x: Float[Array, "e 2 b h w c"], order: str, method: str):
     """CM-Scan(F_1, F_2) and CM-Scan(F_2, F_1): over the tokens of both, and over their channels."""
     cross = scan_orders.CROSSINGS[order]
     height = x.shape[3]

@@ -69,8 +69,8 @@ class SMCMamba(nn.Module):
         Args:
           a: the first sources.
           b: the second sources.
-          train: run every expert and, if there is an rng named `gate`, add noise to the gate;
-            otherwise only the chosen experts run, with the same result as all of them.
+          train: run every expert; otherwise only the chosen ones run, with the same result. An rng
+            named `gate` adds noise to the gate.
 
         Returns:
           The fused images, and what losses and figures need. In training and with

@@ -35,6 +35,8 @@ def train(cfg: Config, workdir: str | Path) -> None:
         raise ConfigError(
             f"config.data.batch is {cfg.data.batch}; {mesh.size} devices must divide it"
         )
+    if cfg.model.scan_method == "pallas" and jax.default_backend() != "gpu":
+        raise ConfigError("config.model.scan_method is pallas, which needs a GPU; take auto")
     network = model.build(cfg.model)
     batches = data.batches(cfg.data, cfg.task, cfg.train.seed)
     with checkpoint.manager(workdir, cfg.train.keep) as checkpoints:
@@ -112,9 +114,11 @@ def _finish(
 ) -> None:
     """Waits for the end of a step and tells what it measured."""
     jax.block_until_ready(metrics)
-    if not np.isfinite(metrics["loss"]):
+    # The loss is that of the weights before the step.
+    if not np.isfinite([metrics["loss"], metrics["param_norm"]]).all():
         raise InputError(
-            f"the loss of step {step} is not finite; the checkpoints are from before it. "
+            f"the loss or the weights of step {step} are not finite; the checkpoints are from "
+            "before it. "
             "Lower config.optim.lr or set config.optim.clip, and start again to go on from there"
         )
     progress.advance(step)

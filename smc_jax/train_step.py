@@ -50,12 +50,14 @@ def _step(cfg, model, transform, rate, state: TrainState, batch: Batch):
     grad = jax.value_and_grad(objective, has_aux=True)
     (loss, (terms, fused, aux, importance)), gradient = grad(state.params)
     updates, opt_state = transform.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
     metrics = {
         "loss": loss,
         **terms,
         "lambda": losses.experts.progress_weight(progress),
         "lr": rate(state.step),
         "grad_norm": optax.tree.norm(gradient),
+        "param_norm": optax.tree.norm(params),
         "amplitude": aux.amplitude,
         **_constancy(aux),
     }
@@ -65,7 +67,7 @@ def _step(cfg, model, transform, rate, state: TrainState, batch: Batch):
         metrics |= {f"importance_{i}": importance[i] for i in range(len(importance))}
     state = TrainState(
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        params=params,
         opt_state=opt_state,
         importance=jax.lax.stop_gradient(importance),
     )

@@ -14,7 +14,8 @@ from smc_jax.errors import InputError
 class Writer:
     """Appends to a workdir's `metrics.jsonl` and `images/`.
 
-    A run that resumes from `step` drops what a run before it wrote of later steps.
+    A run that resumes from `step` drops the metrics that a run before it wrote of later steps, and
+    writes its images again.
     """
 
     def __init__(self, workdir: str | Path, step: int):
@@ -41,12 +42,12 @@ class Writer:
 
 def _lines(path: Path) -> list[str]:
     """Whole lines: what a killed run left of the last one is passed over."""
-    text = path.read_text() if path.exists() else ""
+    text = path.read_text(errors="replace") if path.exists() else ""
     return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def _step(line: str, path: Path) -> int:
     try:
-        return json.loads(line)["step"]
+        return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} is damaged at {line.strip():.40}; remove that line") from None

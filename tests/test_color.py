@@ -255,3 +255,13 @@ def test_same_size():
     color.same_size(GREY, RGB, "x")
     with pytest.raises(ImageError, match="x are 7x5 and 7x4 pixels"):
         color.same_size(GREY, RGB[:4], "x")
+
+
+def test_names_that_cannot_be_printed_are_told(tmp_path):
+    for side in "ab":
+        save(tmp_path / side / "good.png", np.zeros((4, 4), np.uint8))
+        save(tmp_path / side / "new\nline.png", np.zeros((4, 4), np.uint8))
+    found, problems = color.pairs(tmp_path)
+    assert [pair.name for pair in found] == ["good"]
+    assert len(problems) == 2
+    assert all("new\\nline.png" in line and len(line.splitlines()) == 1 for line in problems)

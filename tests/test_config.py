@@ -79,7 +79,7 @@ def test_base_is_the_papers_setting():
 def test_ablation_differs_exactly_where_it_says(row):
     parent, cfg = msrs.get_config(), ablations.get_config(row)
     differ = {k: v for k, v in flat(cfg).items() if flat(parent)[k] != v}
-    assert differ == ablations.ROWS[row]
+    assert differ == {"setting": f"paper, {row}", **ablations.ROWS[row]}
 
 
 PARTS = {
@@ -134,7 +134,7 @@ def test_without_experts_their_terms_fall_away():
 
 def test_ablation_of_the_practical_setting():
     cfg = ablations.get_config("no_fcl,practical")
-    assert (cfg.setting, cfg.loss.fcl) == ("practical", 0.0)
+    assert (cfg.setting, cfg.loss.fcl) == ("practical, no_fcl", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -189,10 +189,16 @@ def test_json_of_another_version_is_refused():
         (["--config", "configs/none.py"], "configs/none.py"),
         (["--config", "configs/msrs.py", "--config.data.name", "none"], "data_prep.build"),
         (["--config=configs/msrs.py", "--confg.train.steps=5"], "confg"),
+        (["--config={broken}"], "the config cannot be loaded: ZeroDivisionError: division by zero"),
+        (["--config={other}"], "must return a smc_jax.config.Config"),
         ([], "--config"),
     ],
 )
 def test_command_line_errors_are_one_line(arguments, message, tmp_path):
+    broken, other = tmp_path / "broken.py", tmp_path / "other.py"
+    broken.write_text("1 / 0\n")
+    other.write_text("def get_config():\n    return {}\n")
+    arguments = [argument.format(broken=broken, other=other) for argument in arguments]
     command = [sys.executable, "train.py", f"--workdir={tmp_path / 'w'}", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr

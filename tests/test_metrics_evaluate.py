@@ -55,7 +55,7 @@ def test_levels_as_floats():
 IMAGES = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(IMAGES, st.sampled_from([2, 3, 9, 256]), st.sampled_from([1, 3]))
 def test_ranges_and_symmetry(rng, levels, size):
     """Images of few levels and large pixels, where ties and flat windows are many."""
@@ -118,6 +118,19 @@ def test_small_and_odd_sizes(shape):
 def test_too_small():
     with pytest.raises(ImageError, match="at least 17 pixels a side, not 24x16"):
         metrics.evaluate(A[:16], B[:16], A[:16], metrics=["EN"])
+
+
+def test_shapes_that_differ():
+    with pytest.raises(ImageError, match=r"of one shape, not \(\d+, \d+\), \(17, 20\), "):
+        metrics.evaluate(A, A[:17, :20], A)
+
+
+def test_what_is_no_number_is_undefined():
+    f = A.astype(np.float32)
+    f[3, 4] = np.nan
+    scores = metrics.evaluate(A, B, f, metrics=["EN", "MI", "VIF", "Qabf", "SSIM"])
+    assert np.isnan(list(scores.values())).all()
+    assert metrics.score(A, B, f, metrics=["EN", "MI"]) == {}
 
 
 def test_wrong_names():

@@ -48,6 +48,10 @@ def test_floor_holds_every_schedule_up():
         assert min(rates(name, [5000, 50_000], floor=2e-5)) == pytest.approx(2e-5)
 
 
+def test_floor_does_not_lift_a_lower_rate():
+    assert rates("constant", [0, 10], floor=1e-3) == pytest.approx([1e-4, 1e-4])
+
+
 def test_first_adam_step_has_the_size_of_the_rate():
     transform = optim.optimizer(config.Optim(lr=1e-3, schedule="constant"), 10)
     params = {"w": jnp.array([1.0, -2.0])}

@@ -57,6 +57,11 @@ def test_means_and_places():
     )
 
 
+def test_two_best_leave_no_second():
+    scores = {k: {"x": {"EN": v}} for k, v in (("a", 2.0), ("b", 2.0001), ("c", 1.0))}
+    assert compare(scores).places == {"a": {"EN": 1}, "b": {"EN": 1}, "c": {"EN": 3}}
+
+
 def test_a_method_that_lacks_one_score_is_not_placed():
     lacking = {**SCORES, "Third": {"x": {"EN": 3.0, "SD": 1.0}, "y": {"EN": 3.0, "SD": 1.0}}}
     assert compare(lacking).complete == ["Average", "Ours_1"]
@@ -191,7 +196,7 @@ def test_contact_sheet_places_the_images(tmp_path):
     results = {"Average": picture(170), "Ours": picture(250)}
     scenes = [
         Scene("one", {"a": picture(10), "b": picture(90), "truth": picture(1)}, results),
-        Scene("two", {"a": colour, "b": picture(90)}, {"Ours": picture(40)}),
+        Scene("two", {"a": colour, "b": picture(90)}, {"Ours": picture(40), "a": picture(7)}),
     ]
     contact_sheet.write(tmp_path / "s.png", ["Average", "Ours"], scenes)
     sheet = load(tmp_path / "s.png")

@@ -316,9 +316,11 @@ def test_evaluation_of_a_checkpoint(cfg, unbroken, tmp_path, capsys):
 
 
 def test_loss_that_is_not_finite_ends_the_run(cfg, tmp_path):
-    wild = override(cfg, {"optim.lr": 1e30, "optim.schedule": "constant"})
-    with pytest.raises(InputError, match=r"loss of step \d is not finite"):
-        train.train(wild, tmp_path)
+    """And leaves no checkpoint of weights that have blown up."""
+    wild = {"optim.lr": 1e30, "optim.schedule": "constant", "train.save_every": 1}
+    with pytest.raises(InputError, match="loss or the weights of step 1 are not finite"):
+        train.train(override(cfg, wild), tmp_path)
+    assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
 
 
 def test_damaged_metrics_are_named(tmp_path):

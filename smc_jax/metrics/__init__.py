@@ -175,9 +175,12 @@ def evaluate(
 
     Raises:
       ConfigError: there is no such metric, set or dialect.
-      ImageError: a side is shorter than 17 pixels.
+      ImageError: the images differ in shape, or a side is shorter than 17 pixels.
     """
     names = chosen(metrics, dialect)
+    if not jnp.shape(a) == jnp.shape(b) == jnp.shape(fused):
+        shapes = ", ".join(str(jnp.shape(v)) for v in (a, b, fused))
+        raise ImageError(f"metrics need images of one shape, not {shapes}")
     height, width = fused.shape[-2:]
     if min(height, width) < SMALLEST:
         raise ImageError(f"metrics need at least {SMALLEST} pixels a side, not {width}x{height}")

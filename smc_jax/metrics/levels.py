@@ -19,13 +19,19 @@ def batched(metric: Callable[..., Score]) -> Callable[..., Score]:
     """Compiles a metric of `h w` images, and lets it take `b h w` batches.
 
     A batch is scored image by image: so the score of an image does not depend on its batch, and
-    the memory is that of one image. Keyword arguments select a variant when compiling.
+    the memory is that of one image. Where a pixel is no number the score is undefined. Keyword
+    arguments select a variant when compiling.
     """
 
     def scores(*images: Grey, **variant) -> Score:
-        if jnp.ndim(images[0]) == 2:
-            return metric(*images, **variant)
-        return jax.lax.map(lambda each: metric(*each, **variant), images)
+        def one(images):
+            score = metric(*images, **variant)
+            for image in images:
+                if jnp.issubdtype(image.dtype, jnp.floating):
+                    score = jnp.where(jnp.isfinite(image).all(), score, jnp.nan)
+            return score
+
+        return one(images) if jnp.ndim(images[0]) == 2 else jax.lax.map(one, images)
 
     parameters = inspect.signature(metric).parameters.values()
     variants = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]

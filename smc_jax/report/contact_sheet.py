@@ -29,10 +29,10 @@ def write(path: Path, methods: Sequence[str], scenes: Sequence[Scene]) -> None:
     top = _LABEL
     for scene, height in zip(scenes, heights, strict=True):
         draw.text((4, top + 2), scene.name, "gray", font)
-        images = {**scene.sources, **scene.results}
-        for column, label in enumerate(columns):
-            if label in images:
-                cell = Image.fromarray(images[label]).convert("RGB").resize((width - 4, height - 2))
+        images = [scene.sources["a"], scene.sources["b"], *map(scene.results.get, methods)]
+        for column, image in enumerate(images):
+            if image is not None:
+                cell = Image.fromarray(image).convert("RGB").resize((width - 4, height - 2))
                 sheet.paste(cell, (column * width + 2, top + _LABEL))
         top += height + _LABEL
     buffer = io.BytesIO()

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from smc_jax.report.comparison import CONFIDENCE, Comparison, higher_is_better, text
 
 SIGNIFICANT = 0.05
+LEAST_PAIRS = 6
+"""With fewer pairs no difference is significant, whatever the scores."""
 # More would not fit the width of a terminal.
 _COLUMNS = 12
 

@@ -39,7 +39,8 @@ def selective_scan(
 
     The arguments are those of mamba-ssm's `selective_scan_fn`, with the length before the channels.
     The state is kept in float32 (float64 for float64 inputs) whatever the inputs' type. Under
-    `jax.vmap` the mapped scans ride side by side in one call.
+    `jax.vmap` the mapped scans ride side by side in one call. Methods that bring their own gradient
+    can be differentiated in reverse, once; `reference` and `associative` as often as you like.
 
     Args:
       x: the sequence.
@@ -66,8 +67,8 @@ def selective_scan(
       y, "b l d" of x's type; with `return_final_state` y and the final state, "b d n".
 
     Raises:
-      ValueError: an unknown method, or shapes that do not belong together; `pallas` for another
-        platform than a CUDA GPU (when the platform is known) or in float64.
+      ValueError: an unknown method, an empty axis, or shapes that do not belong together;
+        `pallas` for another platform than a CUDA GPU (when the platform is known) or in float64.
       TypeError: an argument of integers or complex numbers.
     """
     if B.ndim == 3:
@@ -111,6 +112,10 @@ def _check(x, dt, A, B, C, D, z, dt_bias, initial_state, method, chunk) -> None:
         raise ValueError(f"selective_scan: chunk is {chunk}; it must be at least 1")
     if x.ndim != 3:
         raise ValueError(f"selective_scan: x has shape {x.shape}; expected (b, l, d)")
+    if not x.size * B.size:
+        raise ValueError(
+            f"selective_scan: x has shape {x.shape} and B {B.shape}; no axis may be empty"
+        )
     batch, length, width = x.shape
     if B.ndim != 4 or width % B.shape[2]:
         raise ValueError(
