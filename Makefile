@@ -26,7 +26,7 @@ demo: $(INSTALLED) $(SAMPLE)
 	@echo "Open $(DEMO)/results/report.html in a browser; the images are in $(DEMO)/results/fused/. Next:"
 	@echo "  $(PY) train.py --config=configs/sample.py --config.data.dir=$(DEMO)/data --config.train.steps=2000 --workdir=$(DEMO)/longer"
 	@echo "  $(PY) -m data_prep.build --pairs=FOLDER --task=ivif --name=msrs --out=data"
-	@echo "  $(PY) train.py --config=configs/msrs.py:practical --workdir=runs/msrs"
+	@echo "  $(PY) train.py --config=configs/msrs.py:practical --config.data.crop=64 --config.train.steps=3000 --workdir=runs/msrs"
 	@echo "  $(PY) evaluate.py --checkpoint=runs/msrs --pairs=FOLDER/test --out=results"
 
 $(SAMPLE): | $(INSTALLED)

@@ -22,6 +22,9 @@ def run(main: Callable[[], int | None]) -> None:
             return main()
         except (InputError, OSError) as error:
             return fail(error)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
 
     app.run(guarded, flags_parser=_parse)
 

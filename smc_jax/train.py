@@ -49,6 +49,8 @@ def train(cfg: Config, workdir: str | Path) -> None:
         if start >= last:
             print(f"{workdir} is trained: step {start} of {last}")
             return
+        if start:
+            print(f"{workdir}: going on from step {start}")
         step = train_step.jit_step(cfg, network, mesh)
         with (
             closing(Writer(workdir, start)) as writer,

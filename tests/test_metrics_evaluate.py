@@ -116,7 +116,7 @@ def test_small_and_odd_sizes(shape):
 
 
 def test_too_small():
-    with pytest.raises(ImageError, match="at least 17 pixels a side, not 24x16"):
+    with pytest.raises(ImageError, match="grey images of at least 17 pixels a side, not 24x16"):
         metrics.evaluate(A[:16], B[:16], A[:16], metrics=["EN"])
 
 

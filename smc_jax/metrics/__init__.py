@@ -183,7 +183,9 @@ def evaluate(
         raise ImageError(f"metrics need images of one shape, not {shapes}")
     height, width = fused.shape[-2:]
     if min(height, width) < SMALLEST:
-        raise ImageError(f"metrics need at least {SMALLEST} pixels a side, not {width}x{height}")
+        raise ImageError(
+            f"metrics need grey images of at least {SMALLEST} pixels a side, not {width}x{height}"
+        )
     if jnp.ndim(fused) == 2:
         scores = _scores(a, b, fused, names, dialect)
     else:
