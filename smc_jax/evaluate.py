@@ -83,8 +83,7 @@ def main(
     paths = _write_tables(Path(out), comparison, dialect, failures)
     paths += _write_pictures(Path(out), comparison, scored, methods, shown)
     print(tables.plain(comparison))
-    if len(scored) >= tables.LEAST_PAIRS:
-        print("\n" + tables.versus(comparison, next(iter(methods))))
+    print("\n" + tables.versus(comparison, next(iter(methods))))
     print("\nwrote " + ", ".join(map(str, paths)))
     if failures:
         print(f"\n{len(failures)} failed:", *failures, sep="\n  ", file=sys.stderr)
@@ -143,11 +142,12 @@ def scenes(sources: Sequence[Source], methods: Mapping[str, Method], count: int)
         images = {"a": pair.a, "b": pair.b}
         if pair.truth is not None:
             images["truth"] = pair.truth
-        yield Scene(
-            pair.name,
-            {label: color.bytes8(image) for label, image in images.items()},
-            {name: color.bytes8(image) for name, image in _fuse(pair, methods, []).items()},
-        )
+        results = _fuse(pair, methods, [])
+        for name in BASELINES:
+            # Grey beside colour they would look worse than they are.
+            results[name] = color.recolor(color.luma(results[name]), pair.a, pair.b)
+        shown = ({k: color.bytes8(v) for k, v in some.items()} for some in (images, results))
+        yield Scene(pair.name, *shown)
 
 
 def _fuse(

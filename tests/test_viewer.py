@@ -117,6 +117,17 @@ def test_images_are_embedded_without_loss(parsed):
             np.testing.assert_array_equal(stored[key], expected)
 
 
+def test_ground_truth_is_no_source(tmp_path):
+    image = np.zeros((4, 5), np.uint8)
+    scene = Scene("one", dict.fromkeys(("a", "b", "truth"), image), {"truth": image})
+    viewer.write(tmp_path / "report.html", comparison(), [scene])
+    scripts = Parsed((tmp_path / "report.html").read_text()).scripts
+    (block,) = (json.loads(t) for a, t in scripts if "data-scene" in a)
+    kinds = [(i["kind"], i["label"]) for i in block["images"]]
+    wanted = [("source", "a"), ("source", "b"), ("truth", "truth"), ("result", "truth")]
+    assert kinds == wanted
+
+
 def test_images_too_large_for_webp_are_png():
     image = np.arange(20000, dtype=np.uint16).astype(np.uint8)[None]
     np.testing.assert_array_equal(decoded(viewer._data_url(image)), image)

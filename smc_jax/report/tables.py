@@ -30,6 +30,8 @@ def plain(comparison: Comparison) -> str:
 
 def versus(comparison: Comparison, method: str) -> str:
     """Where a method differs from each other one by more than chance, as aligned text."""
+    if len(comparison.scores[method]) < LEAST_PAIRS:
+        return f"Fewer than {LEAST_PAIRS} pairs cannot show that a difference is more than chance."
     lines = [[f"{method} against", *comparison.metrics]]
     for other in comparison.methods:
         if other == method:

@@ -128,10 +128,10 @@ def _text(value: float, decimals: int) -> str:
 
 def _block(scene: Scene, pool: ThreadPoolExecutor) -> str:
     images = [
-        (kind, label, image)
-        for kind, group in (("source", scene.sources), ("result", scene.results))
-        for label, image in group.items()
+        ("truth" if label == "truth" else "source", label, image)
+        for label, image in scene.sources.items()
     ]
+    images += [("result", method, image) for method, image in scene.results.items()]
     urls = pool.map(_data_url, (image for _, _, image in images))
     height, width = images[0][2].shape[:2]
     content = {

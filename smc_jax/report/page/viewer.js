@@ -34,7 +34,7 @@ class Picture {
 
 /** Sources before results, and these as the table has them. */
 function inOrder(one, two) {
-  const place = ({ kind, label }) => (kind === "source" ? -1 : summary.methods.indexOf(label));
+  const place = ({ kind, label }) => (kind === "result" ? summary.methods.indexOf(label) : -1);
   return place(one) - place(two);
 }
 
@@ -250,7 +250,7 @@ function showControls() {
 /** Offers all sources and methods; those which this pair lacks cannot be chosen. */
 function fillSelects(scene) {
   const there = [...(scene?.pictures.values() ?? [])];
-  const sources = there.filter(({ kind }) => kind === "source").map(({ key }) => key);
+  const sources = there.filter(({ kind }) => kind !== "result").map(({ key }) => key);
   const results = summary.methods.map((method) => `result.${method}`);
   state.first ||= results.find((key) => scene?.pictures.has(key)) ?? there.at(-1)?.key ?? "";
   state.second ||= sources[0] ?? there[0]?.key ?? "";
