@@ -21,7 +21,7 @@ SETTINGS = {
         # Channel halves are no frequencies: L_fcl is satisfied by near-constant features.
         "loss.feature_split": "spatial",
         # Brightness need not pass through a LayerNorm.
-        "model.source_residual": True,
+        "model.output": "residual",
         # The paper has no term on edges; without one they stay weaker than those of the maximum.
         "loss.gradient": 40.0,
         # Next to the contrastive ratios a mean absolute distance of .02 would count for nothing.

@@ -68,8 +68,10 @@ class Model:
     cross_order: str = "interleave"
     decoder_layers: int = 3
     """3x3 convolutions of the decoder (ours: the paper draws one box)."""
-    source_residual: bool = False
-    """Add the mean of the sources to the decoder's output, with no sigmoid (not in the paper)."""
+    output: str = "image"
+    """What the decoder gives: the `image` (through a sigmoid); or, not in the paper, a `residual`,
+    added to the mean of the sources, or a `blend`: each pixel's share of the sources in a weighted
+    mean, and a residual."""
     scan_method: str = "auto"
     """Implementation of the selective scan; see `smc_jax.selective_scan`."""
 
@@ -226,6 +228,7 @@ CHOICES = {
     "task": TASKS,
     "model.frequency_order": ("ring", "raster"),
     "model.cross_order": ("interleave", "concatenate"),
+    "model.output": ("image", "residual", "blend"),
     "model.scan_method": ("auto", "reference", "associative", "chunked", "two_level", "pallas"),
     "loss.intensity_rule": ("max", "mean"),
     "loss.wavelet": ("haar", "cdf53", "cdf97"),

@@ -4,6 +4,7 @@ import dataclasses
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from smc_jax import config
 from smc_jax.conv import Conv
@@ -13,16 +14,17 @@ from smc_jax.types import Aux, Features, Image, Scalar
 
 
 class Decoder(nn.Module):
-    """I_mf = Conv(F_mf): 3x3 convolutions down to one channel (ours: how many, SiLU between)."""
+    """I_mf = Conv(F_mf): 3x3 convolutions down to an image (ours: how many, SiLU between)."""
 
     width: int
     layers: int
+    channels: int
 
     @nn.compact
-    def __call__(self, features: Features) -> Image:
+    def __call__(self, features: Features) -> Float[Array, "b h w _"]:
         for _ in range(self.layers - 1):
             features = nn.silu(Conv(self.width)(features))
-        return Conv(1)(features)
+        return Conv(self.channels)(features)
 
 
 class Encoder(nn.Module):
@@ -59,7 +61,7 @@ class SMCMamba(nn.Module):
     frequency_order: str = "ring"
     cross_order: str = "interleave"
     decoder_layers: int = 3
-    source_residual: bool = False
+    output: str = "image"
     scan_method: str = "auto"
 
     @nn.compact
@@ -73,8 +75,8 @@ class SMCMamba(nn.Module):
             named `gate` adds noise to the gate.
 
         Returns:
-          The fused images, and what losses and figures need. In training and with
-          `source_residual` the images may leave [0, 1] a little.
+          The fused images, and what losses and figures need. In training the images may leave
+          [0, 1] a little, unless `output` is `image`.
         """
         first = Encoder(self.width, self._mafe(), name="source_a")
         second = first if self.share_mafe else Encoder(self.width, self._mafe(), name="source_b")
@@ -85,13 +87,16 @@ class SMCMamba(nn.Module):
             weights, importance = routing.weights, routing.importance
         else:
             fused, experts, weights, importance = features_a + features_b, None, None, None
-        image = Decoder(self.width, self.decoder_layers, name="decoder")(fused)
-        if self.source_residual:
-            image = image + (a + b) / 2
-            image = image if train else image.clip(0.0, 1.0)
+        channels = 2 if self.output == "blend" else 1
+        decoded = Decoder(self.width, self.decoder_layers, channels, name="decoder")(fused)
+        if self.output == "residual":
+            image = (a + b) / 2 + decoded
+        elif self.output == "blend":
+            share, rest = jnp.split(decoded, 2, axis=-1)
+            image = b + nn.sigmoid(share) * (a - b) + rest
         else:
-            image = nn.sigmoid(image)
-        return image, Aux(
+            image = nn.sigmoid(decoded)
+        return image if train else image.clip(0.0, 1.0), Aux(
             features_a=features_a,
             features_b=features_b,
             features_fused=fused,

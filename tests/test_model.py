@@ -182,13 +182,27 @@ def test_quadrants_see_a_seam_only_without_halo():
     assert (difference[8:10, :] > 0).all()
 
 
-def test_residual_hands_the_sources_through(small):
-    network, params = build(source_residual=True), jax.tree.map(lambda v: v, small[1])
+def test_residual_is_added_to_the_mean(small):
+    network, params = build(output="residual"), jax.tree.map(lambda v: v, small[1])
     a, b = images()
     last = params["decoder"]["Conv_2"]["Conv_0"]
-    params["decoder"]["Conv_2"]["Conv_0"] = jax.tree.map(jnp.zeros_like, last)
+    zeros = jax.tree.map(jnp.zeros_like, last)
+    params["decoder"]["Conv_2"]["Conv_0"] = {**zeros, "bias": jnp.array([0.1])}
     fused, _ = jax.jit(network.apply)({"params": params}, a, b)
-    np.testing.assert_allclose(fused, (a + b) / 2, atol=1e-6)
+    np.testing.assert_allclose(fused, np.clip((a + b) / 2 + 0.1, 0, 1), atol=1e-6)
+
+
+def test_blend_is_a_weighted_mean_and_a_residual(small):
+    network, params = build(output="blend"), jax.tree.map(lambda v: v, small[1])
+    a, b = images()
+    last = params["decoder"]["Conv_2"]["Conv_0"]
+    zeros = jax.tree.map(lambda v: jnp.zeros((*v.shape[:-1], 2)), last)
+    for share, rest in ((0.5, 0.0), (0.9, 0.0), (0.2, 0.1)):
+        bias = jnp.array([np.log(share / (1 - share)), rest])
+        params["decoder"]["Conv_2"]["Conv_0"] = {**zeros, "bias": bias}
+        fused, _ = jax.jit(network.apply)({"params": params}, a, b)
+        expected = np.clip(share * a + (1 - share) * b + rest, 0, 1)
+        np.testing.assert_allclose(fused, expected, atol=1e-6)
 
 
 def test_rings_go_from_the_mean_outward():
