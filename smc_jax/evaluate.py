@@ -6,7 +6,7 @@ evaluator does; the scores of a set are means over its pairs.
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,11 @@ def main(
     files.check_folder(out, "--out")
     failures: list[str] = []
     sources = _dataset(dataset, data_dir, split) if dataset else _folder(pairs, failures)
-    methods = _others(fused)
+    folders = _folders(fused)
+    methods: dict[str, Method] = {
+        name: functools.partial(_found, folder, color.images(folder))
+        for name, folder in folders.items()
+    }
     if checkpoint:
         name, method = _model(checkpoint, Path(out) / "fused")
         if name in methods:
@@ -75,6 +79,7 @@ def main(
     if not methods:
         raise ConfigError("give --checkpoint=WORKDIR or --fused=DIR")
     scores, scored = score(sources, methods, failures, names, dialect)
+    failures += _without_pair(folders.values(), scores["Average"])
     if not any(scores[name] for name in methods):
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         reason = failures[0] if failures else "there is no pair"
@@ -220,20 +225,32 @@ def _model(checkpoint: str, folder: Path) -> tuple[str, Method]:
     return f"SMC-Mamba ({config.setting})", method
 
 
-def _others(fused: Sequence[str]) -> dict[str, Method]:
-    methods = {}
+def _folders(fused: Sequence[str]) -> dict[str, Path]:
+    """The folders of `--fused` by the name of their row."""
+    folders: dict[str, Path] = {}
     for text in fused:
         name, equals, folder = text.partition("=")
         if not equals or Path(text).is_dir():
             name, folder = Path(text).resolve().name, text
         if not name or not folder:
             raise ConfigError(f"--fused={text}: give --fused=DIR or --fused=NAME=DIR")
-        if name in (*BASELINES, *methods):
+        if name in (*BASELINES, *folders):
             raise ConfigError(f"--fused: there is a row {name} already; use --fused=NAME=DIR")
         if not Path(folder).is_dir():
             raise ImageError(f"{folder} is no folder; --fused takes a folder of fused images")
-        methods[name] = functools.partial(_found, Path(folder), color.images(Path(folder)))
-    return methods
+        folders[name] = Path(folder)
+    return folders
+
+
+def _without_pair(folders: Iterable[Path], scored: Container[str]) -> list[str]:
+    """A line for each folder that holds images of no pair that was scored."""
+    lines = []
+    for folder in folders:
+        lonely = sorted(name for name in color.images(folder) if name not in scored)
+        if lonely:
+            more = f" and {len(lonely) - 10} more" if len(lonely) > 10 else ""
+            lines.append(f"{folder}: no pair was scored for {', '.join(lonely[:10])}{more}")
+    return lines
 
 
 def _found(folder: Path, images: dict[str, Path], pair: Example) -> np.ndarray:

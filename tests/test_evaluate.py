@@ -281,6 +281,19 @@ def test_fused_missing_or_of_another_size(pairs, fused, tmp_path, capsys):
     assert [name for method, name in rows(out) if method == "Max"] == ["p0", "p1", "p2", "mean"]
 
 
+def test_fused_images_of_no_pair_are_told(pairs, fused, tmp_path, capsys):
+    save(fused / "other.tif", scene(0))
+    (pairs / "a/p2.png").write_bytes(b"")
+    assert evaluate.main(str(tmp_path / "out"), fused=[str(fused)], pairs=str(pairs)) == 2
+    failures = json.loads((tmp_path / "out/metrics.json").read_text())["failures"]
+    assert failures[1:] == [f"{fused}: no pair was scored for other, p2"]
+    for i in range(12):
+        save(fused / f"more{i:02}.tif", scene(0))
+    assert evaluate.main(str(tmp_path / "out"), fused=[str(fused)], pairs=str(pairs)) == 2
+    failures = json.loads((tmp_path / "out/metrics.json").read_text())["failures"]
+    assert failures[1].endswith("more08, more09 and 4 more")
+
+
 def test_nothing_to_score_leaves_nothing(pairs, fused, tmp_path):
     for file in fused.iterdir():
         file.write_bytes(b"")
