@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
@@ -161,6 +161,14 @@ def bytes8(image: Stored) -> Stored:
     if image.dtype == np.uint16:
         return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return image
+
+
+def luma8(image: Stored) -> UInt8[np.ndarray, "h w"]:
+    """Luma in whole grey levels 0..255, as metrics see it. Exact: halves are rounded up."""
+    image = bytes8(image)
+    if image.ndim == 2:
+        return image
+    return ((image.astype(np.int32) @ np.array([299, 587, 114]) + 500) // 1000).astype(np.uint8)
 
 
 def is_color(image: Stored) -> bool:

@@ -6,24 +6,23 @@ evaluator does; the scores of a set are means over its pairs.
 
 import functools
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from smc_jax import color, data, files, metrics
+from smc_jax import color, data, files, methods, metrics
 from smc_jax.data import Example
 from smc_jax.errors import ConfigError, ImageError, InputError
+from smc_jax.methods import BASELINES, Method
 from smc_jax.report import contact_sheet, tables, viewer
 from smc_jax.report.comparison import Comparison, Scores, compare
 from smc_jax.report.scene import Scene
 
 Source = Callable[[], Example]
 """Reads a pair when its turn comes, so that a bad file fails alone."""
-Method = Callable[[Example], np.ndarray]
-"""The fused image of a pair, as read from its file."""
 
 
 def main(
@@ -66,29 +65,26 @@ def main(
     files.check_folder(out, "--out")
     failures: list[str] = []
     sources = _dataset(dataset, data_dir, split) if dataset else _folder(pairs, failures)
-    folders = _folders(fused)
-    methods: dict[str, Method] = {
-        name: functools.partial(_found, folder, color.images(folder))
-        for name, folder in folders.items()
-    }
+    folders = methods.folders(fused)
+    rows = {name: methods.of_folder(folder) for name, folder in folders.items()}
     if checkpoint:
-        name, method = _model(checkpoint, Path(out) / "fused")
-        if name in methods:
+        name, method = methods.of_checkpoint(checkpoint, Path(out) / "fused")
+        if name in rows:
             raise ConfigError(f"--fused: {name} is the row of the checkpoint; name it otherwise")
-        methods = {name: method, **methods}
-    if not methods:
+        rows = {name: method, **rows}
+    if not rows:
         raise ConfigError("give --checkpoint=WORKDIR or --fused=DIR")
-    scores, scored = score(sources, methods, failures, names, dialect)
-    failures += _without_pair(folders.values(), scores["Average"])
-    if not any(scores[name] for name in methods):
+    scores, scored = score(sources, rows, failures, names, dialect)
+    failures += methods.without_pair(folders.values(), scores["Average"])
+    if not any(scores[name] for name in rows):
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         reason = failures[0] if failures else "there is no pair"
         raise ImageError(f"nothing could be scored: {reason}{more}")
     comparison = compare(scores)
     paths = _write_tables(Path(out), comparison, dialect, failures)
-    paths += _write_pictures(Path(out), comparison, scored, methods, shown)
+    paths += _write_pictures(Path(out), comparison, scored, rows, shown)
     print(tables.plain(comparison))
-    print("\n" + tables.versus(comparison, next(iter(methods))))
+    print("\n" + tables.versus(comparison, next(iter(rows))))
     print("\nwrote " + ", ".join(map(str, paths)))
     if failures:
         print(f"\n{len(failures)} failed:", *failures, sep="\n  ", file=sys.stderr)
@@ -97,7 +93,7 @@ def main(
 
 def score(
     sources: Sequence[Source],
-    methods: Mapping[str, Method],
+    rows: Mapping[str, Method],
     failures: list[str],
     chosen: Sequence[str],
     dialect: str,
@@ -110,7 +106,7 @@ def score(
     Returns:
       Scores by method, pair and metric, and the sources that could be read.
     """
-    scores: dict[str, dict[str, dict[str, float]]] = {name: {} for name in (*BASELINES, *methods)}
+    scores: dict[str, dict[str, dict[str, float]]] = {name: {} for name in (*BASELINES, *rows)}
     scored = []
     for source in tqdm(sources, unit="pair", disable=not sys.stderr.isatty()):
         try:
@@ -119,12 +115,12 @@ def score(
             failures.append(str(error))
             continue
         scored.append(source)
-        a, b = luma8(pair.a), luma8(pair.b)
-        truth = None if pair.truth is None else luma8(pair.truth)
+        a, b = color.luma8(pair.a), color.luma8(pair.b)
+        truth = None if pair.truth is None else color.luma8(pair.truth)
         wanted = [*chosen, *(metrics.TRUTH_METRICS if pair.truth is not None else ())]
         undefined: dict[str, list[str]] = {}
-        for name, image in _fuse(pair, methods, failures).items():
-            values = metrics.score(a, b, luma8(image), truth, chosen, dialect)
+        for name, image in _fuse(pair, rows, failures).items():
+            values = metrics.score(a, b, color.luma8(image), truth, chosen, dialect)
             scores[name][pair.name] = values
             lost = ", ".join(m for m in wanted if m not in values)
             if lost:
@@ -139,7 +135,7 @@ def score(
     return scores, scored
 
 
-def scenes(sources: Sequence[Source], methods: Mapping[str, Method], count: int) -> Iterator[Scene]:
+def scenes(sources: Sequence[Source], rows: Mapping[str, Method], count: int) -> Iterator[Scene]:
     """Some of the pairs, spread evenly, with what every method made of them, read one by one."""
     spread = np.linspace(0, len(sources) - 1, min(count, len(sources))).round().astype(int)
     for index in spread:
@@ -147,7 +143,7 @@ def scenes(sources: Sequence[Source], methods: Mapping[str, Method], count: int)
         images = {"a": pair.a, "b": pair.b}
         if pair.truth is not None:
             images["truth"] = pair.truth
-        results = _fuse(pair, methods, [])
+        results = _fuse(pair, rows, [])
         for name in BASELINES:
             # Grey beside colour they would look worse than they are.
             results[name] = color.recolor(color.luma(results[name]), pair.a, pair.b)
@@ -155,37 +151,15 @@ def scenes(sources: Sequence[Source], methods: Mapping[str, Method], count: int)
         yield Scene(pair.name, *shown)
 
 
-def _fuse(
-    pair: Example, methods: Mapping[str, Method], failures: list[str]
-) -> dict[str, np.ndarray]:
+def _fuse(pair: Example, rows: Mapping[str, Method], failures: list[str]) -> dict[str, np.ndarray]:
     """What each method makes of a pair; one that fails adds a line to `failures`."""
     fused = {}
-    for name, method in {**BASELINES, **methods}.items():
+    for name, method in {**BASELINES, **rows}.items():
         try:
             fused[name] = method(pair)
         except InputError as error:
             failures.append(str(error))
     return fused
-
-
-def luma8(image: np.ndarray) -> np.ndarray:
-    """Luma in whole grey levels 0..255: what the metrics see. Exact: halves are rounded up."""
-    image = color.bytes8(image)
-    if image.ndim == 2:
-        return image
-    return ((image.astype(np.int32) @ np.array([299, 587, 114]) + 500) // 1000).astype(np.uint8)
-
-
-def average(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The mean of two uint8 images, halves rounded up."""
-    return ((a.astype(np.uint16) + b + 1) // 2).astype(np.uint8)
-
-
-BASELINES: dict[str, Method] = {
-    "Average": lambda pair: average(luma8(pair.a), luma8(pair.b)),
-    "Max": lambda pair: np.maximum(luma8(pair.a), luma8(pair.b)),
-}
-"""Always beside the methods, on luma."""
 
 
 def _folder(pairs: str, failures: list[str]) -> list[Source]:
@@ -203,62 +177,6 @@ def _folder(pairs: str, failures: list[str]) -> list[Source]:
 def _dataset(name: str, data_dir: str, split: str) -> list[Source]:
     records: Any = data.open_source(data_dir, name, split)
     return [lambda index=index: data.pair(records, index) for index in range(len(records))]
-
-
-def _model(checkpoint: str, folder: Path) -> tuple[str, Method]:
-    # Scoring what others fused needs no model.
-    from smc_jax.checkpoint import load
-    from smc_jax.fuse import Fuser
-
-    config, params = load(checkpoint)
-    fuser = Fuser(config.model, params)
-
-    fused = set()
-
-    def method(pair: Example) -> np.ndarray:
-        path = folder / f"{pair.name}.png"
-        if pair.name not in fused:
-            color.write(path, color.bytes8(fuser(pair.a, pair.b)))
-            fused.add(pair.name)
-        return color.read(path)
-
-    return f"SMC-Mamba ({config.setting})", method
-
-
-def _folders(fused: Sequence[str]) -> dict[str, Path]:
-    """The folders of `--fused` by the name of their row."""
-    folders: dict[str, Path] = {}
-    for text in fused:
-        name, equals, folder = text.partition("=")
-        if not equals or Path(text).is_dir():
-            name, folder = Path(text).resolve().name, text
-        if not name or not folder:
-            raise ConfigError(f"--fused={text}: give --fused=DIR or --fused=NAME=DIR")
-        if name in (*BASELINES, *folders):
-            raise ConfigError(f"--fused: there is a row {name} already; use --fused=NAME=DIR")
-        if not Path(folder).is_dir():
-            raise ImageError(f"{folder} is no folder; --fused takes a folder of fused images")
-        folders[name] = Path(folder)
-    return folders
-
-
-def _without_pair(folders: Iterable[Path], scored: Container[str]) -> list[str]:
-    """A line for each folder that holds images of no pair that was scored."""
-    lines = []
-    for folder in folders:
-        lonely = sorted(name for name in color.images(folder) if name not in scored)
-        if lonely:
-            more = f" and {len(lonely) - 10} more" if len(lonely) > 10 else ""
-            lines.append(f"{folder}: no pair was scored for {', '.join(lonely[:10])}{more}")
-    return lines
-
-
-def _found(folder: Path, images: dict[str, Path], pair: Example) -> np.ndarray:
-    if pair.name not in images:
-        raise ImageError(f"no image {pair.name}.* in {folder}")
-    image = color.read(images[pair.name])
-    color.same_size(image, pair.a, f"{images[pair.name]} and its source a")
-    return image
 
 
 def _checked(pair: Example) -> Example:
@@ -291,11 +209,11 @@ def _write_pictures(
     out: Path,
     comparison: Comparison,
     scored: Sequence[Source],
-    methods: Mapping[str, Method],
+    rows: Mapping[str, Method],
     shown: int,
 ) -> list[Path]:
     sheet, page = out / "contact_sheet.png", out / "report.html"
-    rows = list(scenes(scored, methods, contact_sheet.ROWS))
-    contact_sheet.write(sheet, ["Average", *methods], rows)
-    viewer.write(page, comparison, scenes(scored, methods, shown))
+    sample = list(scenes(scored, rows, contact_sheet.ROWS))
+    contact_sheet.write(sheet, ["Average", *rows], sample)
+    viewer.write(page, comparison, scenes(scored, rows, shown))
     return [sheet, page]
