@@ -453,9 +453,9 @@ def test_gate(monkeypatch):
 @pytest.mark.parametrize("layers", [1, 3])
 def test_decoder(layers):
     features = draw(2, 5, 6, WIDTH)
-    params, p = random_params(model.Decoder(WIDTH, layers), features)
+    params, p = random_params(model.Decoder(WIDTH, layers, 2), features)
     assert len(p) == layers
-    got = run(model.Decoder(WIDTH, layers), params, features)
+    got = run(model.Decoder(WIDTH, layers, 2), params, features)
     check(got, images(lambda x: decode(p, x), features))
 
 
