@@ -120,8 +120,8 @@ def _finish(
     if not np.isfinite([metrics["loss"], metrics["param_norm"]]).all():
         raise InputError(
             f"the loss or the weights of step {step} are not finite; the checkpoints are from "
-            "before it. "
-            "Lower config.optim.lr or set config.optim.clip, and start again to go on from there"
+            "before it. Lower config.optim.lr or set config.optim.clip, and start again to go on "
+            "from there"
         )
     progress.advance(step)
     if _due(step, cfg.log_every, cfg.steps):
