@@ -91,8 +91,11 @@ class Loss:
     intensity: float = 1.0
     gradient: float = 0.0
     """L1 distance to the larger of the two source gradients; not in the paper."""
+    correlation: float = 0.0
+    """Correlation of what F adds to each source with the other source; not in the paper."""
     intensity_rule: str = "max"
-    """`max` or `mean` of the sources (ours: max for ivif and mdif, mean for mfif and meif)."""
+    """`max`, `mean` or `sharper` of the sources (ours: max for ivif and mdif, mean for mfif and
+    meif; sharper in the practical setting of mfif)."""
     wavelet: str = "haar"
     """Lifting scheme of the sub-bands: `haar`, `cdf53` or `cdf97`."""
     feature_split: str = "channel"
@@ -230,7 +233,7 @@ CHOICES = {
     "model.cross_order": ("interleave", "concatenate"),
     "model.output": ("image", "residual", "blend"),
     "model.scan_method": ("auto", "reference", "associative", "chunked", "two_level", "pallas"),
-    "loss.intensity_rule": ("max", "mean"),
+    "loss.intensity_rule": ("max", "mean", "sharper"),
     "loss.wavelet": ("haar", "cdf53", "cdf97"),
     "loss.feature_split": ("channel", "spatial"),
     "loss.balance": ("image", "running"),

@@ -20,6 +20,18 @@ def test_intensity(rule):
     assert float(intensity.intensity_loss(*images(), rule)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_sharper():
+    sharp = jax.random.uniform(jax.random.key(1), (1, 40, 48, 1))
+    blurred = jnp.asarray(ndimage.gaussian_filter(np.asarray(sharp), (0, 2, 2, 0)))
+    left = jnp.arange(48)[:, None] < 24
+    a, b = jnp.where(left, sharp, blurred), jnp.where(left, blurred, sharp)
+    wrong = np.asarray(intensity.sharper(a, b) != sharp)[..., 0]
+    assert not wrong[:, :, :22].any()
+    assert not wrong[:, :, 26:].any()
+    assert float(intensity.intensity_loss(sharp, a, b, "sharper")) < 0.01
+    assert float(intensity.intensity_loss(sharp, a, b, "mean")) > 0.05
+
+
 def test_gradient():
     expected = 0
     for axis in (1, 2):

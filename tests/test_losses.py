@@ -10,7 +10,7 @@ import pytest
 
 from smc_jax import losses
 from smc_jax.config import Loss
-from smc_jax.losses import contrastive, experts, intensity, ssim
+from smc_jax.losses import contrastive, correlation, experts, intensity, ssim
 from smc_jax.types import Aux, Batch
 
 
@@ -43,6 +43,7 @@ def test_terms_go_where_their_names_say():
     running = jnp.array([0.1, 0.2, 0.3, 0.4])
     options = Loss(
         gradient=2.0,
+        correlation=3.0,
         intensity_rule="mean",
         wavelet="cdf53",
         feature_split="spatial",
@@ -62,13 +63,14 @@ def test_terms_go_where_their_names_say():
         "ssim": ssim.ssim_loss(f, a, b),
         "intensity": intensity.intensity_loss(f, a, b, "mean"),
         "gradient": intensity.gradient_loss(f, a, b),
+        "correlation": correlation.correlation_loss(f, a, b),
     }
     chex.assert_trees_all_close(terms, expected)
 
 
-@pytest.mark.parametrize("name", [*PAPER, "gradient"])
+@pytest.mark.parametrize("name", [*PAPER, "gradient", "correlation"])
 def test_weight_of_zero_removes_a_term(name):
-    every = Loss(gradient=2.0)
+    every = Loss(gradient=2.0, correlation=3.0)
     full, terms = losses.total(every, *case(), 0.3, None)
     without = Loss(**(vars(every) | {name: 0.0}))
     loss, left = losses.total(without, *case(), 0.3, None)

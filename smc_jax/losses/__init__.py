@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 from smc_jax import config
 from smc_jax.losses import experts
 from smc_jax.losses.contrastive import feature_contrast, pixel_contrast
+from smc_jax.losses.correlation import correlation_loss
 from smc_jax.losses.intensity import gradient_loss, intensity_loss
 from smc_jax.losses.ssim import ssim_loss
 from smc_jax.types import Aux, Batch, Image, Scalar
@@ -40,6 +41,7 @@ def total(
         "ssim": lambda: ssim_loss(*images),
         "intensity": lambda: intensity_loss(*images, rule=loss.intensity_rule),
         "gradient": lambda: gradient_loss(*images),
+        "correlation": lambda: correlation_loss(*images),
     }
     schedule = {}
     if aux.experts is not None and aux.weights is not None:
