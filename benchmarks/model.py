@@ -8,6 +8,7 @@ import tempfile
 import time
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks.measure import compiled, interleaved, table
 from configs import base
@@ -26,7 +27,7 @@ PARTS = {
 
 def images(height, width):
     a, b = jax.random.uniform(jax.random.key(0), (2, 1, height, width, 1))
-    return Batch(a, b)
+    return Batch(a, b, jnp.zeros(1, jnp.int32))
 
 
 def stepping(cfg):

@@ -3,10 +3,12 @@
 python train.py --config=configs/base.py:practical …
 """
 
+from typing import Any
+
 from smc_jax.config import Config, override
 from smc_jax.errors import ConfigError
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "paper": {},
     "practical": {
         # 2e-4, halved every 1000 steps, moves the weights as far as 400 steps at 1e-3 do.
@@ -20,17 +22,36 @@ SETTINGS = {
         "loss.clamp_div": True,
         # Channel halves are no frequencies: L_fcl is satisfied by near-constant features.
         "loss.feature_split": "spatial",
-        # Brightness need not pass through a LayerNorm.
-        "model.output": "residual",
+        # What is best in a source need not pass through a LayerNorm: pixels are taken over.
+        "model.output": "blend",
+        # The ratios, of which any image has much, drown the terms on what is seen.
+        "loss.fcl": 0.1,
+        "loss.pcl": 0.1,
+        "loss.ssim": 2.0,
+        # A mean absolute distance is of the order of .01.
+        "loss.intensity": 30.0,
         # The paper has no term on edges; without one they stay weaker than those of the maximum.
-        "loss.gradient": 40.0,
-        # Next to the contrastive ratios a mean absolute distance of .02 would count for nothing.
-        "loss.intensity": 5.0,
+        "loss.gradient": 80.0,
+        # A maximum takes nothing from the darker source.
+        "loss.correlation": 0.5,
     },
 }
+FOR_TASK: dict[tuple[str, str], dict[str, Any]] = {
+    # All is in one of the two sources: nothing is to be added up.
+    ("practical", "mfif"): {
+        "loss.intensity_rule": "sharper",
+        "loss.intensity": 50.0,
+        "loss.ssim": 1.0,
+        "loss.correlation": 0.2,
+    },
+}
+"""What a setting changes further for one task."""
+RULES = {"ivif": "max", "mdif": "max", "mfif": "mean", "meif": "mean", "general": "task"}
+"""`loss.intensity_rule` (ours)."""
 
 
-def get_config(setting: str = "paper") -> Config:
+def get_config(setting: str = "paper", task: str = "ivif") -> Config:
     if setting not in SETTINGS:
         raise ConfigError(f"unknown setting {setting!r}; it may be {', '.join(SETTINGS)}")
-    return override(Config(), {"setting": setting, **SETTINGS[setting]})
+    first = {"task": task, "setting": setting, "loss.intensity_rule": RULES[task]}
+    return override(Config(), {**first, **SETTINGS[setting], **FOR_TASK.get((setting, task), {})})

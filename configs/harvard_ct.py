@@ -5,6 +5,4 @@ from smc_jax.config import Config, override
 
 
 def get_config(setting: str = "paper") -> Config:
-    return override(
-        base.get_config(setting), {"task": "mdif", "data.crop": 64, "data.name": "harvard_ct"}
-    )
+    return override(base.get_config(setting, "mdif"), {"data.crop": 64, "data.name": "harvard_ct"})

@@ -5,7 +5,4 @@ from smc_jax.config import Config, override
 
 
 def get_config(setting: str = "paper") -> Config:
-    return override(
-        base.get_config(setting),
-        {"task": "meif", "data.name": "sice", "loss.intensity_rule": "mean"},
-    )
+    return override(base.get_config(setting, "meif"), {"data.name": "sice"})

@@ -5,7 +5,4 @@ from smc_jax.config import Config, override
 
 
 def get_config(setting: str = "paper") -> Config:
-    return override(
-        base.get_config(setting),
-        {"task": "mfif", "data.name": "mfi_whu", "loss.intensity_rule": "mean"},
-    )
+    return override(base.get_config(setting, "mfif"), {"data.name": "mfi_whu"})

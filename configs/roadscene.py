@@ -5,4 +5,4 @@ from smc_jax.config import Config, override
 
 
 def get_config(setting: str = "paper") -> Config:
-    return override(base.get_config(setting), {"task": "ivif", "data.name": "roadscene"})
+    return override(base.get_config(setting, "ivif"), {"data.name": "roadscene"})

@@ -6,13 +6,11 @@ from smc_jax.config import Config, override
 
 def get_config(setting: str = "practical") -> Config:
     return override(
-        base.get_config(setting),
+        base.get_config(setting, "mfif"),
         {
-            "task": "mfif",
             "data.name": "sample_mfif",
             "data.dir": "demo/data",
             "data.crop": 64,
-            "loss.intensity_rule": "mean",
             "train.steps": 100,
             "train.save_every": 25,
             "train.image_every": 50,

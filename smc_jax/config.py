@@ -21,6 +21,8 @@ class Data:
     """What is read. A data set is a folder `<dir>/<name>` that `data_prep.build` wrote."""
 
     name: str = "msrs"
+    """One data set, or several and their shares of the pairs: `msrs:2,roadscene` (a share is 1
+    where none is given)."""
     dir: str = "data"
     split: str = "train"
     crop: int = 128
@@ -95,7 +97,7 @@ class Loss:
     """Correlation of what F adds to each source with the other source; not in the paper."""
     intensity_rule: str = "max"
     """`max`, `mean` or `sharper` of the sources (ours: max for ivif and mdif, mean for mfif and
-    meif; sharper in the practical setting of mfif)."""
+    meif), or `task`: max for ivif and mdif, sharper for mfif, mean for meif, pair by pair."""
     wavelet: str = "haar"
     """Lifting scheme of the sub-bands: `haar`, `cdf53` or `cdf97`."""
     feature_split: str = "channel"
@@ -144,7 +146,7 @@ class Config:
     """A whole run."""
 
     task: str = "ivif"
-    """What the sources are; the data set must be for the same."""
+    """What the sources are; the data sets must be for the same. `general`: any of them."""
     setting: str = "paper"
     """The name of its row in tables: `paper`, `practical`, or an ablation of one of them."""
     data: Data = dataclasses.field(default_factory=Data)
@@ -228,12 +230,12 @@ def check_field(config: Config, path: str) -> None:
 
 
 CHOICES = {
-    "task": TASKS,
+    "task": (*TASKS, "general"),
     "model.frequency_order": ("ring", "raster"),
     "model.cross_order": ("interleave", "concatenate"),
     "model.output": ("image", "residual", "blend"),
     "model.scan_method": ("auto", "reference", "associative", "chunked", "two_level", "pallas"),
-    "loss.intensity_rule": ("max", "mean", "sharper"),
+    "loss.intensity_rule": ("max", "mean", "sharper", "task"),
     "loss.wavelet": ("haar", "cdf53", "cdf97"),
     "loss.feature_split": ("channel", "spatial"),
     "loss.balance": ("image", "running"),

@@ -1,5 +1,6 @@
 """From a prepared data set to batches: decode, crop, flip, turn, batch, ahead of the training."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,28 +92,55 @@ def batches(data: config.Data, task: str, seed: int) -> grain.DatasetIterator:
     `get_state` and `set_state` resume it exactly.
 
     Args:
-      data: which data set, and how its crops are made.
-      task: what its pairs must be for.
+      data: which data sets, and how their crops are made.
+      task: what their pairs must be for, or `general`.
       seed: of the order and of the augmentation.
 
     Raises:
       ConfigError: there is no such data set, it is for another task, or an image is smaller than
         a crop.
     """
-    source = open_source(data.dir, data.name, data.split)
-    _check(source.dataset_info.metadata, data, task)
     shards = jax.process_count()
     if data.batch % shards:
         raise ConfigError(f"config.data.batch is {data.batch}; {shards} processes must divide it")
-    if len(source) < shards:
-        raise ConfigError(
-            f"{data.name} has {len(source)} pairs in {data.split}, for {shards} processes"
-        )
-    dataset = grain.MapDataset.source(source)[jax.process_index() :: shards]
-    dataset = dataset.seed(seed).shuffle().repeat().random_map(Augment(data.crop, data.augment))
+    mix = shares(data.name)
+    parts = []
+    for index, name in enumerate(mix):
+        source = open_source(data.dir, name, data.split)
+        _check(source.dataset_info.metadata, name, data, task)
+        if len(source) < shards:
+            raise ConfigError(
+                f"{name} has {len(source)} pairs in {data.split}, for {shards} processes"
+            )
+        part = grain.MapDataset.source(source)[jax.process_index() :: shards]
+        part = part.seed(seed + index).shuffle().repeat()
+        parts.append(part.random_map(Augment(data.crop, data.augment)))
+    dataset = grain.MapDataset.mix(parts, list(mix.values()))
     reading = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=2 * data.threads)
     dataset = dataset.batch(data.batch // shards, drop_remainder=True)
     return iter(dataset.to_iter_dataset(reading))
+
+
+def shares(names: str) -> dict[str, float]:
+    """The data sets of `config.data.name`, e.g. `msrs:2,roadscene`, and their shares of the pairs.
+
+    Raises:
+      ConfigError: a share is no number above 0, or a name is missing or there twice.
+    """
+    found: dict[str, float] = {}
+    for part in names.split(","):
+        name, _, share = part.partition(":")
+        try:
+            value = float(share or 1)
+        except ValueError:
+            value = 0.0
+        if not name or name in found or not 0 < value < math.inf:
+            raise ConfigError(
+                f"config.data.name is {names!r}; give a data set, or several with their shares "
+                "as in msrs:2,roadscene:1"
+            )
+        found[name] = value
+    return found
 
 
 class Augment(grain.transforms.RandomMap):
@@ -124,7 +152,7 @@ class Augment(grain.transforms.RandomMap):
 
     # pyrefly: ignore[bad-override]  # grain leaves out the types of what it maps.
     def random_map(self, element: dict, rng: np.random.Generator) -> Batch:
-        """Returns two crops, float32 "crop crop 1" in [0, 1]."""
+        """Returns two crops, float32 "crop crop 1" in [0, 1], and the task."""
         example = decode(element)
         pair = np.stack([color.luma(example.a), color.luma(example.b)])
         for _ in range(DRAWS):
@@ -135,7 +163,8 @@ class Augment(grain.transforms.RandomMap):
             crops = np.rot90(crops, int(rng.integers(4)), axes=(1, 2))
             crops = crops[:, ::-1] if rng.integers(2) else crops
         a, b = np.ascontiguousarray(crops)[..., None]
-        return Batch(a, b)
+        task: Any = np.int32(config.TASKS.index(element["task"].decode()))
+        return Batch(a, b, task)
 
 
 def _crop(pair: Float[np.ndarray, "2 h w"], size: int, rng: np.random.Generator):
@@ -143,16 +172,14 @@ def _crop(pair: Float[np.ndarray, "2 h w"], size: int, rng: np.random.Generator)
     return pair[:, top : top + size, left : left + size]
 
 
-def _check(metadata: Mapping[str, Any], data: config.Data, task: str) -> None:
+def _check(metadata: Mapping[str, Any], name: str, data: config.Data, task: str) -> None:
     if not {"task", "smallest"} <= (metadata or {}).keys():
-        raise ConfigError(f"{data.name} is not of this version; build it again with --overwrite")
-    if metadata["task"] != task:
-        raise ConfigError(
-            f"{data.name} holds pairs for {metadata['task']}, but config.task is {task}"
-        )
+        raise ConfigError(f"{name} is not of this version; build it again with --overwrite")
+    if task not in ("general", metadata["task"]):
+        raise ConfigError(f"{name} holds pairs for {metadata['task']}, but config.task is {task}")
     least = metadata["smallest"][data.split]
     if min(least["height"], least["width"]) < data.crop:
         raise ConfigError(
-            f"config.data.crop is {data.crop}, but {least['name']} of {data.name} is "
+            f"config.data.crop is {data.crop}, but {least['name']} of {name} is "
             f"{least['width']}x{least['height']}; take a smaller crop or leave such images out"
         )

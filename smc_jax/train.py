@@ -12,7 +12,6 @@ from tqdm import tqdm
 from smc_jax import checkpoint, data, files, model, sharding, train_state, train_step
 from smc_jax.config import Config, Train
 from smc_jax.errors import ConfigError, InputError
-from smc_jax.types import Batch
 from smc_jax.writers import Writer
 
 LINE_SECONDS = 10
@@ -64,7 +63,9 @@ def train(cfg: Config, workdir: str | Path) -> None:
                     _finish(cfg.train, writer, progress, *running)
                 running = now, metrics
                 if _due(now, cfg.train.image_every, last):
-                    writer.panel(now, *_first(batch), np.asarray(fused)[0])
+                    writer.panel(
+                        now, *(np.asarray(image)[0] for image in (batch.a, batch.b, fused))
+                    )
                 if _due(now, cfg.train.save_every, last):
                     # A run that resumes from here finds its metrics complete.
                     _finish(cfg.train, writer, progress, *running)
@@ -132,7 +133,3 @@ def _finish(
 
 def _due(step: int, every: int, last: int) -> bool:
     return step % every == 0 or step == last
-
-
-def _first(batch: Batch) -> list[np.ndarray]:
-    return [np.asarray(image)[0] for image in batch]

@@ -53,7 +53,14 @@ def terms(cfg):
     def run(a, b):
         params = network.init(jax.random.key(0), a, b, train=True)
         fused, aux = network.apply(params, a, b, train=True)
-        return losses.total(cfg.loss, fused, aux, Batch(a, b), 0.5, jnp.ones(cfg.model.experts))[1]
+        return losses.total(
+            cfg.loss,
+            fused,
+            aux,
+            Batch(a, b, jnp.zeros(1, jnp.int32)),
+            0.5,
+            jnp.ones(cfg.model.experts),
+        )[1]
 
     return set(jax.eval_shape(run, image, image))
 
@@ -63,7 +70,9 @@ def terms(cfg):
 def test_every_recipe_is_valid_in_both_settings(recipe, setting):
     cfg = importlib.import_module(f"configs.{recipe}").get_config(setting)
     assert cfg.check().setting == setting
-    assert cfg.loss.intensity_rule == ("max" if cfg.task in ("ivif", "mdif") else "mean")
+    rule = {"ivif": "max", "mdif": "max", "mfif": "mean", "meif": "mean", "general": "task"}
+    sharper = setting == "practical" and cfg.task == "mfif"
+    assert cfg.loss.intensity_rule == ("sharper" if sharper else rule[cfg.task])
     assert Config.from_json(cfg.to_json()) == cfg
 
 
@@ -213,7 +222,7 @@ def test_choices_are_those_that_the_code_offers():
         "model.frequency_order": scan_orders.GRIDS,
         "model.cross_order": scan_orders.CROSSINGS,
         "model.scan_method": set(METHODS),
-        "loss.intensity_rule": intensity.RULES,
+        "loss.intensity_rule": [*intensity.RULES, "task"],
         "loss.wavelet": wavelet.SCHEMES,
     }
     assert {field: set(CHOICES[field]) for field in offered} == {

@@ -5,7 +5,7 @@ from PIL import Image
 
 from data_prep.build import build
 from smc_jax import data
-from smc_jax.config import Data
+from smc_jax.config import TASKS, Data
 from smc_jax.errors import ConfigError, ImageError
 from smc_jax.types import Batch
 
@@ -19,14 +19,14 @@ def place(number):
     )
 
 
-def make(folder, images, name="x"):
+def make(folder, images, name="x", task="ivif"):
     """A data set whose second sources are the negatives of the first."""
     for number, image in enumerate(images):
         for side, content in (("a", image), ("b", np.iinfo(image.dtype).max - image)):
             path = folder / f"{name}_in/train" / side / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(content).save(path)
-    build(folder / f"{name}_in", "ivif", name, folder)
+    build(folder / f"{name}_in", task, name, folder)
     return str(folder)
 
 
@@ -54,13 +54,14 @@ def images_of(batches):
 
 
 def same(left, right):
-    return np.array_equal(np.stack(left), np.stack(right))
+    return jax.tree.all(jax.tree.map(np.array_equal, left, right))
 
 
 def test_batches(placed):
     batch = next(data.batches(Data("x", placed, crop=16, batch=4), "ivif", 0))
     assert isinstance(batch, Batch)
-    for image in batch:
+    assert batch.task.tolist() == [TASKS.index("ivif")] * 4
+    for image in (batch.a, batch.b):
         assert image.shape == (4, 16, 16, 1)
         assert image.dtype == np.float32
         assert image.min() >= 0
@@ -92,6 +93,46 @@ def test_epochs_show_every_image_in_another_order(placed):
     epochs = [tuple(found[i : i + 6]) for i in range(0, 60, 6)]
     assert all(sorted(epoch) == list(range(6)) for epoch in epochs)
     assert len(set(epochs)) > 5
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Two data sets for two tasks: images 0 to 2, and 3 to 8."""
+    folder = tmp_path_factory.mktemp("mixed")
+    make(folder, [place(n) for n in range(3)], "x")
+    return make(folder, [place(n) for n in range(3, 9)], "y", "mfif")
+
+
+def test_shares_of_a_mix(mixed):
+    config = Data("x:2,y", mixed, crop=16, batch=3)
+    batches = take(data.batches(config, "general", 0), 12)
+    found = images_of(batches)
+    assert sorted(n for n in found if n < 3) == sorted([0, 1, 2] * 8)
+    assert sorted(n for n in found if n >= 3) == sorted([3, 4, 5, 6, 7, 8] * 2)
+    tasks = [TASKS[t] for batch in batches for t in batch.task]
+    assert tasks == ["ivif" if n < 3 else "mfif" for n in found]
+
+
+def test_resume_of_a_mix(mixed):
+    config = Data("x,y:3", mixed, crop=16)
+    iterator = data.batches(config, "general", 1)
+    take(iterator, 7)
+    state = iterator.get_state()
+    expected = take(iterator, 5)
+    other = data.batches(config, "general", 1)
+    other.set_state(state)
+    assert same(take(other, 5), expected)
+
+
+def test_a_mix_of_tasks_is_general(mixed):
+    with pytest.raises(ConfigError, match=r"y holds pairs for mfif, but config\.task is ivif"):
+        data.batches(Data("x,y", mixed, crop=16), "ivif", 0)
+
+
+@pytest.mark.parametrize("name", ["", "x,", "x,x", "x:0", "x:-1", "x:two", "x:inf", "x:nan", ":2"])
+def test_no_mix(name):
+    with pytest.raises(ConfigError, match=r"config\.data\.name is .* msrs:2,roadscene:1"):
+        data.batches(Data(name), "ivif", 0)
 
 
 def test_sources_are_augmented_alike(placed):

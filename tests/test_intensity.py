@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from smc_jax.config import TASKS
 from smc_jax.losses import intensity
 
 
@@ -18,6 +19,18 @@ def test_intensity(rule):
     f, a, b = (np.asarray(v, float) for v in images())
     expected = np.abs(f - getattr(np, rule)([a, b], axis=0)).mean()
     assert float(intensity.intensity_loss(*images(), rule)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_each_pair_by_the_rule_of_its_task():
+    f, a, b = images()
+    task = jnp.array([2, 0])
+    apart = [
+        float(intensity.intensity_loss(f[i : i + 1], a[i : i + 1], b[i : i + 1], rule))
+        for i, rule in enumerate(("sharper", "max"))
+    ]
+    assert (TASKS[2], TASKS[0]) == ("mfif", "ivif")
+    loss = intensity.intensity_loss(f, a, b, "task", task)
+    assert float(loss) == pytest.approx(np.mean(apart), rel=1e-5)
 
 
 def test_sharper():

@@ -22,7 +22,7 @@ def case(size=16):
     weights = jnp.array([[0.7, 0.3, 0, 0], [0, 0.4, 0, 0.6]])
     z = jnp.einsum("be,ebhwc->bhwc", weights, outputs)
     aux = Aux(x, y, z, outputs, weights, jnp.array([[0.4, 0.3, 0.2, 0.1]] * 2), jnp.zeros(()))
-    return f, aux, Batch(a, b)
+    return f, aux, Batch(a, b, jnp.array([0, 3]))
 
 
 HALF = math.sqrt(0.5)
@@ -39,12 +39,12 @@ def test_total_is_the_papers_sum(progress, early):
 
 
 def test_terms_go_where_their_names_say():
-    f, aux, (a, b) = case()
+    f, aux, (a, b, task) = case()
     running = jnp.array([0.1, 0.2, 0.3, 0.4])
     options = Loss(
         gradient=2.0,
         correlation=3.0,
-        intensity_rule="mean",
+        intensity_rule="task",
         wavelet="cdf53",
         feature_split="spatial",
         balance="running",
@@ -52,7 +52,7 @@ def test_terms_go_where_their_names_say():
         eps=0.1,
     )
     aux = aux._replace(experts=aux.experts.at[1].multiply(-1.0))  # cosines of both signs
-    _, terms = losses.total(options, f, aux, Batch(a, b), 0.3, running)
+    _, terms = losses.total(options, f, aux, Batch(a, b, task), 0.3, running)
     maps = aux.features_fused, aux.features_a, aux.features_b
     expected = {
         "fcl": contrastive.feature_contrast(*maps, split="spatial", wavelet="cdf53", eps=0.1),
@@ -61,7 +61,7 @@ def test_terms_go_where_their_names_say():
         "div": experts.diversity(aux.experts, clamp=True),
         "cons": experts.consensus(aux.experts, aux.features_fused, aux.weights),
         "ssim": ssim.ssim_loss(f, a, b),
-        "intensity": intensity.intensity_loss(f, a, b, "mean"),
+        "intensity": intensity.intensity_loss(f, a, b, "task", task),
         "gradient": intensity.gradient_loss(f, a, b),
         "correlation": correlation.correlation_loss(f, a, b),
     }
@@ -124,7 +124,8 @@ def slopes(options, source, leaves):
     def loss(leaves):
         fused, aux = leaves
         running = jnp.full(4, 0.25)
-        return losses.total(OPTIONS[options], fused, aux, Batch(source, source), 0.3, running)[0]
+        batch = Batch(source, source, jnp.zeros(1, jnp.int32))
+        return losses.total(OPTIONS[options], fused, aux, batch, 0.3, running)[0]
 
     return jax.grad(loss)(leaves)
 

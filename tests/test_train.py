@@ -227,7 +227,8 @@ def fixed_batch(size=2):
     y, x = np.mgrid[:32, :32] / 31
     a = np.stack([(np.sin(7 * x + i) * np.cos(5 * y) + 1) / 2 for i in range(size)])
     b = np.stack([(x + y * (i + 1)) / (i + 2) for i in range(size)])
-    return Batch(*(v[..., None].astype(np.float32) for v in (a, b)))
+    a, b = (v[..., None].astype(np.float32) for v in (a, b))
+    return Batch(a, b, np.zeros(size, np.int32))
 
 
 def test_one_step_is_what_it_was(cfg, monkeypatch):

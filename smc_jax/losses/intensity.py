@@ -2,19 +2,33 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from smc_jax.config import TASKS
 from smc_jax.types import Image, Scalar
 
 DETAIL, SURROUND = 1.5, 5.0
 """Standard deviations in pixels: of what counts as fine, and of where it is summed up."""
 
 
-def intensity_loss(fused: Image, a: Image, b: Image, rule: str = "max") -> Scalar:
-    """L_int: mean absolute distance to the `max`, the `mean` or, pixel by pixel, the `sharper` of
-    the sources (rules are ours).
+def intensity_loss(
+    fused: Image, a: Image, b: Image, rule: str = "max", task: Int[Array, "b"] | None = None
+) -> Scalar:
+    """L_int: mean absolute distance to what one of `RULES`, which are ours, makes of the sources.
+
+    Args:
+      fused: I_mf.
+      a: the first sources.
+      b: the second sources.
+      rule: one of `RULES`, or `task`: for each pair that of its task (`RULE_OF_TASK`).
+      task: places in `config.TASKS`.
     """
-    return jnp.abs(fused - RULES[rule](a, b)).mean()
+    if rule != "task":
+        return jnp.abs(fused - RULES[rule](a, b)).mean()
+    assert task is not None
+    targets = {name: RULES[name](a, b) for name in RULES}
+    by_task = jnp.stack([targets[RULE_OF_TASK[name]] for name in TASKS])
+    return jnp.abs(fused - by_task[task, jnp.arange(len(task))]).mean()
 
 
 def sharper(a: Image, b: Image) -> Image:
@@ -23,6 +37,7 @@ def sharper(a: Image, b: Image) -> Image:
 
 
 RULES = {"max": jnp.maximum, "mean": lambda a, b: (a + b) / 2, "sharper": sharper}
+RULE_OF_TASK = {"ivif": "max", "mdif": "max", "mfif": "sharper", "meif": "mean"}
 
 
 def _detail(x: Image) -> Image:
