@@ -152,8 +152,10 @@ def _listed(text: str) -> tuple[Path | dict[str, Path], list[str]]:
         if not found:
             raise ImageError(f"{text} holds no image; {problems[0] if problems else _suffixes()}")
         return found, problems
-    if os.path.lexists(path) or not glob.has_magic(text):
+    if os.path.lexists(path):
         return path, []
+    if not glob.has_magic(text):
+        raise ImageError(f"there is no {text}; give a file, a folder, or a glob in quotes")
     many: dict[str, Path] = {}
     problems = []
     pattern = re.compile(_regex(text))

@@ -6,6 +6,7 @@ smc-fuse 'scenes/*_ir.png' 'scenes/*_vis.png' -o fused/
 """
 
 import argparse
+import functools
 import signal
 import sys
 import warnings
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     """The command; returns the exit status: 0, 2 where something failed, 130 when interrupted."""
     # Names may be of any bytes, and Pillow's warnings about odd files say nothing to act upon.
     for stream in (sys.stdout, sys.stderr):
+        # pyrefly: ignore[missing-attribute]  # it is typed as any text stream
         stream.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module="PIL")
     given = _parser().parse_args(arguments)
@@ -46,19 +48,18 @@ def fuse(given: argparse.Namespace) -> int:
 
     budget = memory.parse(given.max_memory) if given.max_memory else None
     compilation.use_cache()
-    task = given.task
-    if given.weights:
-        name = given.weights
-    else:
-        if task == "auto" and (looked := [job for job in todo if _due(job, given.overwrite)]):
-            task = _judge(looked)
-        name = weights.for_task(task) if task != "auto" else ""
-    fuser = fusion.fuser(name) if name else None
+
+    @functools.cache
+    def fuser() -> fusion.Fuser:
+        task = _judge(todo) if given.task == "auto" and not given.weights else given.task
+        return fusion.fuser(given.weights or weights.for_task(task))
 
     def one(a: Picture, b: Picture) -> Picture:
-        assert fuser is not None
-        return picture.inherit(fuser(a.pixels, b.pixels, budget), a, b)
+        return picture.inherit(fuser()(a.pixels, b.pixels, budget), a, b)
 
+    # None are needed where all is there already.
+    if given.overwrite or not all(job.out.exists() for job in todo):
+        fuser()
     written, skipped, failures = batch.run(todo, one, given.overwrite)
     failures = problems + failures
     if skipped:
@@ -96,10 +97,6 @@ def _judge(todo: Sequence[Job]) -> str:
     seen = "" if len(todo) == 1 else f" for {count} of {found.total()} pairs looked at"
     print(f"task: {task}{seen}: {reasons[task]} (--task=NAME names another)")
     return task
-
-
-def _due(job: Job, overwrite: bool) -> bool:
-    return overwrite or not job.out.exists()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Makes of a checkpoint what others can use.
+"""Turns a checkpoint into what others can use.
 
 python -m smc_jax.export WORKDIR --out=NAME.safetensors --metrics=MSRS=results/metrics.json
 """
@@ -28,7 +28,7 @@ FORMATS: dict[str, Callable[[Weights, Path, str], list[Path]]] = {"safetensors":
 """Each writes a network to a path and returns the files that it made."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int | None:
     """The command; returns the exit status."""
     parser = command.Parser(prog="python -m smc_jax.export", description=__doc__)
     parser.add_argument("checkpoint", help="training workdir, or a .safetensors file")
@@ -49,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(given: argparse.Namespace) -> int:
-    about = {"data": given.data, "command": given.command}
-    about["metrics"] = dict(map(read_metrics, given.metrics))
+    told = {"data": given.data, "command": given.command}
+    told["metrics"] = dict(map(read_metrics, given.metrics))
     loaded = read(given.checkpoint)
-    about = loaded.about | {name: value for name, value in about.items() if value}
+    about = loaded.about | {name: value for name, value in told.items() if value}
     made = FORMATS[given.format](loaded._replace(about=about), given.out, given.dtype)
     print("wrote " + ", ".join(map(str, made)))
     return 0
@@ -116,10 +116,8 @@ def model_card(name: str, loaded: Weights, dtype: str) -> str:
         for method, mean in table["methods"].items():
             values = [f"{mean[n]:.4g}" if n in mean else "" for n in names]
             lines.append(f"| {method} | " + " | ".join(values) + " |")
-    lines += ["", "The whole configuration is in the file's header:", ""]
-    lines += [
-        f"`python -c \"from smc_jax import weights; print(weights.read('{name}.safetensors'))\"`"
-    ]
+    lines += ["", "The whole configuration is in the file's header:"]
+    lines += [f"`smc_jax.weights.read('{name}.safetensors').config`."]
     return "\n".join(lines) + "\n"
 
 

@@ -3,17 +3,18 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
+from tqdm import tqdm
 
 from smc_jax import color, config, memory, model, moe, tasks, tiles
 from smc_jax.color import Luma, Stored
 from smc_jax.errors import ImageError
-from smc_jax.types import Pooled
+from smc_jax.types import Aux, Pooled
 from smc_jax.weights import for_task, load
 
 SMALLEST = 16
@@ -87,7 +88,7 @@ class Fuser:
         encoders = model.build(dataclasses.replace(cfg, mccm=False))
 
         def pool(params: PyTree, a: Any, b: Any) -> tuple[Pooled, Pooled]:
-            _, aux = encoders.apply({"params": params}, a, b)
+            aux: Aux = cast(Any, encoders.apply({"params": params}, a, b))[1]
             return moe.pool(aux.features_a, aux.features_b)
 
         def apply(params: PyTree, a: Any, b: Any, pooled: Pooled | None) -> Any:
@@ -136,19 +137,19 @@ class Fuser:
         """Fuses tile by tile. The gate sees the features of all of them, so that no tile has other
         experts than its neighbour; that costs the encoders a second time.
         """
-        parts = tiles.cover(*a.shape, size)
+        places = list(tiles.cover(a.shape[0], a.shape[1], size))
+        bar = functools.partial(tqdm, places, leave=False, disable=None)
         pooled = None
         if self._config.mccm:
             pools = [
-                self._pool(self._params, *(_batch(v[part.rows, part.columns]) for v in (a, b)))
-                for part in tiles.cover(*a.shape, size)
+                self._pool(self._params, _batch(a[place]), _batch(b[place]))
+                for place, _ in bar(unit="tile looked at")
             ]
             means, maxima = (jnp.stack(values) for values in zip(*pools, strict=True))
             pooled = means.mean(0) + maxima.max(0)
         fused = np.zeros(a.shape, np.float32)
-        for part in parts:
-            place = part.rows, part.columns
-            fused[place] += part.weight * self._run(a[place], b[place], pooled)
+        for place, weight in bar(unit="tile"):
+            fused[place] += weight * self._run(a[place], b[place], pooled)
         return fused
 
 

@@ -28,8 +28,8 @@ BASELINES: dict[str, Method] = {"Average": _average, "Max": _maximum}
 
 
 def of_checkpoint(checkpoint: str, folder: Path) -> tuple[str, Method]:
-    """The name of its row, and the model of a training workdir, of a .safetensors file or of packaged
-    weights; its images go into `folder`.
+    """The name of its row, and the model of a training workdir, of a .safetensors file or of
+    packaged weights; its images go into `folder`.
 
     Raises:
       ConfigError: there are no weights that can be read.

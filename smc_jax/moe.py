@@ -41,7 +41,9 @@ class Gate(nn.Module):
     @nn.compact
     def __call__(self, a: Features, b: Features, pooled: Pooled | None = None) -> Routing:
         """`pooled` takes the place of the sum of both poolings of `a` and `b`."""
-        pooled = sum(pool(a, b)) if pooled is None else pooled
+        if pooled is None:
+            mean, largest = pool(a, b)
+            pooled = mean + largest
         zeros = nn.initializers.zeros
         clean = nn.Dense(self.experts, use_bias=False, kernel_init=zeros, name="gate")(pooled)
         noise = nn.Dense(self.experts, use_bias=False, kernel_init=zeros, name="noise")(pooled)

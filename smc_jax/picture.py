@@ -59,8 +59,8 @@ def write(path: str | Path, picture: Picture) -> None:
 
 
 def encode(picture: Picture, suffix: str) -> bytes:
-    """The bytes of an image file. What a format lacks is left out: 16 bits in colour, in JPEG and in
-    BMP become 8; transparency is kept in PNG and TIFF of 8 bits.
+    """The bytes of an image file. What a format lacks is left out: 16 bits become 8 in colour, in
+    JPEG and in BMP; transparency is kept in PNG and TIFF of 8 bits.
 
     Args:
       picture: what to write.

@@ -1,6 +1,5 @@
 """Large images in parts: where tiles lie, and how what comes of them is blended."""
 
-import itertools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,14 +15,14 @@ MULTIPLE = 32
 class Tile(NamedTuple):
     """A part of an image."""
 
-    rows: slice
-    columns: slice
+    place: tuple[slice, slice]
+    """Its rows and columns."""
     weight: Float[np.ndarray, "h w"]
     """Its share in the result: over an overlap the weights of the neighbours sum to 1."""
 
 
 def side(pixels: int, overlap: int = OVERLAP) -> int:
-    """The side of square tiles of at most `pixels`, a multiple of 32 that leaves room for overlaps."""
+    """The side of square tiles of at most `pixels`: a multiple of 32, with room for overlaps."""
     return max(math.isqrt(max(pixels, 0)) // MULTIPLE * MULTIPLE, 2 * overlap)
 
 
@@ -39,7 +38,7 @@ def cover(height: int, width: int, size: int, overlap: int = OVERLAP) -> Iterato
     rows, columns = _spans(height, size, overlap), _spans(width, size, overlap)
     for row, vertical in rows:
         for column, horizontal in columns:
-            yield Tile(row, column, np.outer(vertical, horizontal).astype(np.float32))
+            yield Tile((row, column), np.outer(vertical, horizontal).astype(np.float32))
 
 
 def _spans(extent: int, size: int, overlap: int) -> list[tuple[slice, np.ndarray]]:
@@ -48,14 +47,17 @@ def _spans(extent: int, size: int, overlap: int) -> list[tuple[slice, np.ndarray
         return [(slice(0, extent), np.ones(extent))]
     count = math.ceil((extent - overlap) / (size - overlap))
     starts = np.linspace(0, extent - size, count).round().astype(int)
-    shared = [int(a) + size - int(b) for a, b in itertools.pairwise(starts)]
-    spans = []
+    shared = [int(size - step) for step in np.diff(starts)]
+    spans, total = [], np.zeros(extent)
     for start, before, after in zip(starts, [0, *shared], [*shared, 0], strict=True):
         weight = np.ones(size)
         weight[:before] *= _rise(before)
         weight[size - after :] *= _rise(after)[::-1]
-        spans.append((slice(int(start), int(start) + size), weight))
-    return spans
+        span = slice(int(start), int(start) + size)
+        total[span] += weight
+        spans.append((span, weight))
+    # Where three meet, their weights do not sum to 1 by themselves.
+    return [(span, weight / total[span]) for span, weight in spans]
 
 
 def _rise(length: int) -> np.ndarray:

@@ -74,8 +74,8 @@ def load(name_or_path: str | Path) -> tuple[Config, PyTree]:
 
         return checkpoint.load(path)
     raise ConfigError(
-        f"there are no weights {name}; give a packaged name ({_choices()}), a .safetensors file, or "
-        "a training workdir"
+        f"there are no weights {name}; give a packaged name ({_choices()}), a .safetensors file, "
+        "or a training workdir"
     )
 
 
@@ -141,11 +141,11 @@ def _check_fit(config: Config, flat: Mapping[str, jax.Array], path: str | Path) 
     network = model.build(config.model)
     image = jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32)
     expected = jax.eval_shape(lambda a: network.init(jax.random.key(0), a, a), image)["params"]
-    wanted = traverse_util.flatten_dict(expected, sep="/")
-    for name in sorted(wanted.keys() | flat.keys(), key=str):
-        shapes = [tree[name].shape if name in tree else None for tree in (wanted, flat)]
-        if shapes[0] != shapes[1]:
-            there, ours = (shape or "missing" for shape in (shapes[1], shapes[0]))
+    wanted: dict[str, Any] = traverse_util.flatten_dict(expected, sep="/")
+    for name in sorted(wanted.keys() | flat.keys()):
+        there, ours = (tree[name].shape if name in tree else None for tree in (flat, wanted))
+        if there != ours:
+            there, ours = there or "missing", ours or "unknown"
             raise ConfigError(
                 f"{path} does not fit its config: {name} is {there} there, {ours} in the network"
             )
