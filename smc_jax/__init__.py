@@ -1,5 +1,6 @@
 """SMC-Mamba in JAX and Flax: two aligned images of one scene in, one fused image out."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smc_jax.selective_scan import selective_scan
@@ -12,7 +13,7 @@ __version__ = "0.1.0"
 __all__ = ["fuse", "load", "selective_scan"]
 
 
-def load(name_or_path: str) -> "tuple[SMCMamba, Any]":
+def load(name_or_path: str | Path) -> "tuple[SMCMamba, Any]":
     """The network and the parameters of packaged weights, of a .safetensors file, or of a training
     workdir: `model, params = smc_jax.load("ivif")`, then
     `fused, aux = model.apply({"params": params}, a, b)` for luma "b h w 1" in [0, 1].

@@ -158,7 +158,7 @@ def _images(images: Any, side: str) -> tuple[list[Stored], str]:
     if isinstance(images, str | Path):
         return [color.read(images)], ""
     array = np.asarray(images)
-    kind = {2: "", 3: "" if array.shape[-1] == 3 else "bhw", 4: "bhwc"}.get(array.ndim)
+    kind = {2: "", 3: "" if array.shape[2:] == (3,) else "bhw", 4: "bhwc"}.get(array.ndim)
     if kind is None or not array.size or (kind == "bhwc" and array.shape[-1] not in (1, 3)):
         raise ImageError(
             f"{side} has the shape {array.shape}; give (h, w), (h, w, 3), or a batch (b, h, w), "

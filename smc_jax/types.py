@@ -16,7 +16,7 @@ Scalar = Float[Array, ""]
 Image = Float[Array, "b h w 1"]
 """Luma in [0, 1]."""
 Features = Float[Array, "b h w c"]
-Pooled = Float[Array, "b 2*c"]
+Pooled = Float[Array, "b p"]
 """Features of both sources, pooled over the image: what the gate sees."""
 
 

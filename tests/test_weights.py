@@ -38,7 +38,8 @@ def test_bfloat16_halves_the_file(made, tmp_path):
     expected = jax.tree.map(lambda v: v.astype(jnp.bfloat16).astype(jnp.float32), params)
     chex.assert_trees_all_equal(found, expected)
     saved = path.stat().st_size - (tmp_path / "half.safetensors").stat().st_size
-    assert saved == 2 * sum(v.size for v in jax.tree.leaves(params))
+    # Besides the numbers, the header tells their places, in more or fewer digits.
+    assert saved == pytest.approx(2 * sum(v.size for v in jax.tree.leaves(params)), rel=0.02)
 
 
 def test_the_file_is_plain_safetensors(made):
@@ -51,10 +52,10 @@ def test_the_file_is_plain_safetensors(made):
     assert json.loads(about["config"])["model"]["width"] == cfg.model.width
     flat = traverse_util.flatten_dict(params, sep="/")
     assert header.keys() == flat.keys()
-    entry = header["source_a/shallow/Conv_0/kernel"]
+    entry = header["source_a/shallow/LayerNorm_0/scale"]
     start, end = entry["data_offsets"]
     values = np.frombuffer(content[8 + length :][start:end], np.float32).reshape(entry["shape"])
-    np.testing.assert_array_equal(values, flat["source_a/shallow/Conv_0/kernel"])
+    np.testing.assert_array_equal(values, flat["source_a/shallow/LayerNorm_0/scale"])
 
 
 def test_load_gives_a_model_and_its_parameters(made):
@@ -133,8 +134,8 @@ def test_missing_weights_are_told(tmp_path):
 
 def test_blown_up_weights_are_not_written(made, tmp_path):
     loaded = weights.read(made[0])
-    loaded.params["decoder"]["Conv_0"]["bias"] *= np.inf
-    with pytest.raises(ConfigError, match="decoder/Conv_0/bias is not finite"):
+    loaded.params["source_a"]["shallow"]["LayerNorm_0"]["bias"] += np.inf
+    with pytest.raises(ConfigError, match="source_a/shallow/LayerNorm_0/bias is not finite"):
         weights.write(tmp_path / "x.safetensors", loaded)
     assert not list(tmp_path.iterdir())
 
