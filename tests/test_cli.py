@@ -519,10 +519,10 @@ def test_nothing_slow_is_imported(weights, tmp_path):
         str(tmp_path / "out.png"),
         f"--weights={weights}",
     ]
-    environment = {**os.environ, "SMC_JAX_CACHE": str(tmp_path / "cache")}
+    environment = {**os.environ, "SMC_JAX_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
     run = subprocess.run(
         [sys.executable, "-c", script, *given],
-        cwd=ROOT,
+        cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,
