@@ -9,7 +9,9 @@ from absl import flags
 
 from smc_jax import command, compilation, evaluate
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Training workdir; its model fuses the pairs.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "", "Training workdir, .safetensors file, or the name of packaged weights."
+)
 _FUSED = flags.DEFINE_multi_string(
     "fused", [], "Folder of images that someone else fused: DIR or NAME=DIR. May repeat."
 )

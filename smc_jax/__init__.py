@@ -1,6 +1,36 @@
 """SMC-Mamba in JAX and Flax: two aligned images of one scene in, one fused image out."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from smc_jax.selective_scan import selective_scan
 
+if TYPE_CHECKING:
+    from smc_jax.fusion import fuse as fuse
+    from smc_jax.model import SMCMamba
+
 __version__ = "0.1.0"
-__all__ = ["selective_scan"]
+__all__ = ["fuse", "load", "selective_scan"]
+
+
+def load(name_or_path: str | Path) -> "tuple[SMCMamba, Any]":
+    """The network and the parameters of packaged weights, of a .safetensors file, or of a training
+    workdir: `model, params = smc_jax.load("ivif")`, then
+    `fused, aux = model.apply({"params": params}, a, b)` for luma "b h w 1" in [0, 1].
+
+    Raises:
+      ConfigError: there are none of that name, or they are damaged.
+    """
+    from smc_jax import model, weights
+
+    config, params = weights.load(name_or_path)
+    return model.build(config.model), params
+
+
+def __getattr__(name: str) -> Any:
+    # Who wants the scan alone waits for no more than that.
+    if name == "fuse":
+        from smc_jax.fusion import fuse
+
+        return fuse
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

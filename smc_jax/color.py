@@ -1,13 +1,14 @@
 """Image files, pairs of them, and what happens to their colour.
 
-Images are arrays as their files hold them: uint8 or uint16, "h w" when grey and "h w 3" in colour.
+Images are arrays as their files hold them: uint8 or uint16, "h w" when grey and "h w 3" in colour;
+from Python also float32 in [0, 1].
 The model fuses luma, Y of full-range BT.601; colour is put back afterwards.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
@@ -19,6 +20,7 @@ from smc_jax.errors import ImageError
 
 Stored = Shaped[np.ndarray, "_ _"] | Shaped[np.ndarray, "_ _ 3"]
 Luma = Float[np.ndarray, "h w"]
+T = TypeVar("T")
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -35,24 +37,48 @@ class Pair(NamedTuple):
 def read(path: str | Path) -> Stored:
     """Reads an image file: EXIF rotation applied, transparency dropped, palettes resolved.
 
-    Pillow knows 16 bits in grey only: colour of 16 bits comes back in 8.
+    Pillow knows 16 bits in grey only: colour of 16 bits comes back in 8. Of several frames the
+    first is read.
 
     Raises:
       ImageError: the file is missing, empty, damaged or no image.
     """
+    return decode(content(path), str(path))
+
+
+def content(path: str | Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+      ImageError: it cannot be read, or is no file that has an end, as a pipe.
+    """
     try:
-        return decode(Path(path).read_bytes(), str(path))
+        if not (Path(path).is_file() or Path(path).is_dir()):
+            Path(path).stat()  # What does not exist says so itself.
+            raise ImageError(f"{path} is no regular file; give an image file")
+        return Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:  # a null character in the name
+        raise ImageError(f"{path!r} cannot be read: {error}") from None
 
 
 def decode(encoded: bytes, name: str) -> Stored:
     """Decodes the bytes of an image file as `read` does; `name` is for the error message."""
+    return decoded(encoded, name, pixels)
+
+
+def decoded(encoded: bytes, name: str, convert: Callable[[PILImage.Image], T]) -> T:
+    """What `convert` makes of an image file that is upright; `name` is for the error message.
+
+    Raises:
+      ImageError: it is empty, damaged or no image.
+    """
     what = "is empty"
     try:
         if encoded:
             with PILImage.open(io.BytesIO(encoded)) as file:
-                return _array(ImageOps.exif_transpose(file))
+                return convert(ImageOps.exif_transpose(file))
     except UnidentifiedImageError:
         what = "is no image"
     except PILImage.DecompressionBombError:
@@ -79,7 +105,7 @@ def images(folder: str | Path) -> dict[str, Path]:
     Raises:
       ImageError: two images share a name.
     """
-    found, problems = _images(Path(folder))
+    found, problems = listed(Path(folder))
     if problems:
         raise ImageError(problems[0])
     return found
@@ -98,7 +124,7 @@ def pairs(folder: str | Path) -> tuple[list[Pair], list[str]]:
     for side in (Path(folder) / "a", Path(folder) / "b"):
         if not side.is_dir():
             raise ImageError(f"{side} is no folder; pairs lie in a/ and b/ under equal names")
-        found, doubled = _images(side)
+        found, doubled = listed(side)
         sides.append(found)
         problems += doubled
     a, b = sides
@@ -126,7 +152,7 @@ def without_truth(pairs: Sequence[Pair], truths: Mapping[str, Path]) -> list[str
     return lost + lonely
 
 
-def _images(folder: Path) -> tuple[dict[str, Path], list[str]]:
+def listed(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """Image files by name without suffix, and a line for each whose name is taken."""
     found: dict[str, Path] = {}
     problems = []
@@ -188,7 +214,7 @@ def recolor(y: Luma, a: Stored, b: Stored) -> Stored:
       b: the second source, of the same size.
 
     Returns:
-      An image of 16 bits if a source has 16, else 8.
+      An image of float32 if a source is, of 16 bits if a source has 16, else of 8.
     """
     colored = [chroma(image) for image in (a, b) if is_color(image)]
     if not colored:
@@ -199,9 +225,11 @@ def recolor(y: Luma, a: Stored, b: Stored) -> Stored:
         blue, red = c[..., 0], c[..., 1]
         green = -(0.114 * 1.772 * blue + 0.299 * 1.402 * red) / 0.587
         rgb = y[..., None] + np.stack([1.402 * red, green, 1.772 * blue], -1)
+    rgb = np.clip(rgb, 0, 1)
+    if any(np.issubdtype(image.dtype, np.floating) for image in (a, b)):
+        return rgb.astype(np.float32)
     kind = np.uint16 if np.uint16 in (a.dtype, b.dtype) else np.uint8
-    top = np.iinfo(kind).max
-    return np.rint(np.clip(rgb, 0, 1) * top).astype(kind)
+    return np.rint(rgb * np.iinfo(kind).max).astype(kind)
 
 
 def same_size(a: np.ndarray, b: np.ndarray, what: str) -> None:
@@ -212,15 +240,22 @@ def same_size(a: np.ndarray, b: np.ndarray, what: str) -> None:
 
 
 def _unit(image: Stored) -> Float[np.ndarray, "..."]:
+    if np.issubdtype(image.dtype, np.floating):
+        return image.astype(np.float32)
     return image.astype(np.float32) / np.iinfo(image.dtype).max
 
 
-def _array(image: PILImage.Image) -> Stored:
+def pixels(image: PILImage.Image) -> Stored:
+    """An image of Pillow's as an array: grey or RGB, transparency dropped, palettes resolved.
+
+    Raises:
+      ValueError: it holds numbers that 16 bits cannot.
+    """
     if image.mode in ("1", "L", "LA"):
         return np.asarray(image.convert("L"))
     if not (image.mode.startswith("I") or image.mode == "F"):
         return np.asarray(image.convert("RGB"))
     values = np.asarray(image)
     if not ((values >= 0) & (values <= 65535) & (values == np.floor(values))).all():
-        raise ValueError("its values are no whole numbers from 0 to 65535")
+        raise ValueError("its values are no whole numbers from 0 to 65535; scale them to these")
     return values.astype(np.uint16)

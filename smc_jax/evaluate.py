@@ -43,7 +43,8 @@ def main(
     Args:
       out: folder for `fused/<name>.png`, `metrics.csv`, `.json`, `.md` and `.tex`,
         `contact_sheet.png` and `report.html`.
-      checkpoint: a training workdir; its newest checkpoint fuses the pairs.
+      checkpoint: what fuses the pairs: a training workdir (its newest checkpoint), a .safetensors
+        file, or the name of packaged weights.
       fused: folders of images that someone else fused, `DIR` or `NAME=DIR`, matched by name.
       pairs: a folder with `a/`, `b/` and perhaps the ground truth in `gt/`; or instead
       dataset: the name of a prepared data set in `data_dir`, of which `split` is read.

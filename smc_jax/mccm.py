@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from smc_jax import moe, scan_orders
 from smc_jax.conv import uniform
 from smc_jax.ssm import SSM, SSMParams, scan_channels, scan_tokens
-from smc_jax.types import Features
+from smc_jax.types import Features, Pooled
 
 
 class Weights(NamedTuple):
@@ -46,10 +46,11 @@ class MCCM(nn.Module):
 
     @nn.compact
     def __call__(
-        self, a: Features, b: Features, *, train: bool = False
+        self, a: Features, b: Features, pooled: Pooled | None = None, *, train: bool = False
     ) -> tuple[Features, moe.Routing, Float[Array, "e b h w c"] | None]:
-        """Returns F_mf, the gate's routing and, in training, the output of every expert."""
-        routing = moe.Gate(self.experts, self.top_k)(a, b)
+        """Returns F_mf, the gate's routing and, in training, the output of every expert. The gate
+        sees `pooled`, if given, in place of what it would pool of `a` and `b`."""
+        routing = moe.Gate(self.experts, self.top_k)(a, b, pooled)
         weights = self._experts()
 
         def run(weights, a, b):

@@ -28,14 +28,15 @@ BASELINES: dict[str, Method] = {"Average": _average, "Max": _maximum}
 
 
 def of_checkpoint(checkpoint: str, folder: Path) -> tuple[str, Method]:
-    """The name of its row, and the model of a training workdir, whose images go into `folder`.
+    """The name of its row, and the model of a training workdir, of a .safetensors file or of
+    packaged weights; its images go into `folder`.
 
     Raises:
-      ConfigError: there is no checkpoint that can be read.
+      ConfigError: there are no weights that can be read.
     """
     # Scoring what others fused needs no model.
-    from smc_jax.checkpoint import load
-    from smc_jax.fuse import Fuser
+    from smc_jax.fusion import Fuser
+    from smc_jax.weights import load
 
     config, params = load(checkpoint)
     fuser = Fuser(config.model, params)

@@ -10,7 +10,7 @@ from smc_jax import config
 from smc_jax.conv import Conv
 from smc_jax.mafe import MAFE, Shallow
 from smc_jax.mccm import MCCM
-from smc_jax.types import Aux, Features, Image, Scalar
+from smc_jax.types import Aux, Features, Image, Pooled, Scalar
 
 
 class Decoder(nn.Module):
@@ -65,12 +65,16 @@ class SMCMamba(nn.Module):
     scan_method: str = "auto"
 
     @nn.compact
-    def __call__(self, a: Image, b: Image, *, train: bool = False) -> tuple[Image, Aux]:
+    def __call__(
+        self, a: Image, b: Image, pooled: Pooled | None = None, *, train: bool = False
+    ) -> tuple[Image, Aux]:
         """Fuses pairs of images of any size from 16x16 up.
 
         Args:
           a: the first sources.
           b: the second sources.
+          pooled: what the gate sees in place of the pooled features of these images: for tiles,
+            those of the whole image, so that all tiles have the same experts.
           train: run every expert; otherwise only the chosen ones run, with the same result. An rng
             named `gate` adds noise to the gate.
 
@@ -83,7 +87,7 @@ class SMCMamba(nn.Module):
         features_a, amplitude_a = first(a)
         features_b, amplitude_b = second(b)
         if self.mccm:
-            fused, routing, experts = self._mccm()(features_a, features_b, train=train)
+            fused, routing, experts = self._mccm()(features_a, features_b, pooled, train=train)
             weights, importance = routing.weights, routing.importance
         else:
             fused, experts, weights, importance = features_a + features_b, None, None, None

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from smc_jax.types import Features
+from smc_jax.types import Features, Pooled
 
 
 class Routing(NamedTuple):
@@ -20,6 +20,12 @@ class Routing(NamedTuple):
     chosen: Int[Array, "b k"]
     importance: Float[Array, "b e"]
     """Softmax of the noise-free logits over all experts."""
+
+
+def pool(a: Features, b: Features) -> tuple[Pooled, Pooled]:
+    """The mean and the maximum over the image of the features of both sources (Eq. 15)."""
+    features = jnp.concatenate([a, b], -1)
+    return features.mean((1, 2)), features.max((1, 2))
 
 
 class Gate(nn.Module):
@@ -33,9 +39,11 @@ class Gate(nn.Module):
     top_k: int
 
     @nn.compact
-    def __call__(self, a: Features, b: Features) -> Routing:
-        features = jnp.concatenate([a, b], -1)
-        pooled = features.mean((1, 2)) + features.max((1, 2))
+    def __call__(self, a: Features, b: Features, pooled: Pooled | None = None) -> Routing:
+        """`pooled` takes the place of the sum of both poolings of `a` and `b`."""
+        if pooled is None:
+            mean, largest = pool(a, b)
+            pooled = mean + largest
         zeros = nn.initializers.zeros
         clean = nn.Dense(self.experts, use_bias=False, kernel_init=zeros, name="gate")(pooled)
         noise = nn.Dense(self.experts, use_bias=False, kernel_init=zeros, name="noise")(pooled)

@@ -16,6 +16,8 @@ Scalar = Float[Array, ""]
 Image = Float[Array, "b h w 1"]
 """Luma in [0, 1]."""
 Features = Float[Array, "b h w c"]
+Pooled = Float[Array, "b p"]
+"""Features of both sources, pooled over the image: what the gate sees."""
 
 
 class Batch(NamedTuple):

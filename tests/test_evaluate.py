@@ -67,10 +67,10 @@ def model(monkeypatch):
 
     config = SimpleNamespace(model="model", setting="practical")
     monkeypatch.setitem(
-        sys.modules, "smc_jax.checkpoint", SimpleNamespace(load=lambda workdir: (config, "params"))
+        sys.modules, "smc_jax.weights", SimpleNamespace(load=lambda workdir: (config, "params"))
     )
     monkeypatch.setitem(
-        sys.modules, "smc_jax.fuse", SimpleNamespace(Fuser=lambda config, params: fuser)
+        sys.modules, "smc_jax.fusion", SimpleNamespace(Fuser=lambda config, params: fuser)
     )
     return fuser
 
@@ -144,11 +144,11 @@ def test_sixteen_bits_are_scored_in_eight(pairs, monkeypatch, tmp_path):
     save(pairs / "a/p0.png", wide)
     monkeypatch.setitem(
         sys.modules,
-        "smc_jax.checkpoint",
+        "smc_jax.weights",
         SimpleNamespace(load=lambda workdir: (SimpleNamespace(model=0, setting="paper"), 0)),
     )
     monkeypatch.setitem(
-        sys.modules, "smc_jax.fuse", SimpleNamespace(Fuser=lambda *_: lambda a, b: a // 2)
+        sys.modules, "smc_jax.fusion", SimpleNamespace(Fuser=lambda *_: lambda a, b: a // 2)
     )
     assert evaluate.main(str(tmp_path / "out"), checkpoint="x", pairs=str(pairs)) == 0
     stored = load(tmp_path / "out/fused/p0.png")

@@ -16,7 +16,7 @@ from smc_jax import (
     checkpoint,
     color,
     evaluate,
-    fuse,
+    fusion,
     model,
     sharding,
     train,
@@ -143,7 +143,7 @@ def test_checkpoint_fuses_images(cfg, unbroken):
     saved, weights = checkpoint.load(unbroken)
     assert saved == cfg
     a, b = np.random.default_rng(0).integers(0, 255, (2, 33, 47), dtype=np.uint8)
-    fuser = fuse.Fuser(saved.model, weights)
+    fuser = fusion.Fuser(saved.model, weights)
     fused = fuser(a, b)
     assert (fused.shape, fused.dtype) == ((33, 47), np.uint8)
     assert fuser(a.astype(np.uint16) * 257, b).dtype == np.uint16
@@ -311,7 +311,7 @@ def test_evaluation_of_a_checkpoint(cfg, unbroken, tmp_path, capsys):
     out = tmp_path / "out"
     assert evaluate.main(str(out), checkpoint=str(unbroken), pairs=str(tmp_path / "pairs")) == 0
     assert "SMC-Mamba (paper)" in capsys.readouterr().out
-    fused = fuse.Fuser(cfg.model, params(unbroken))
+    fused = fusion.Fuser(cfg.model, params(unbroken))
     pair = [color.read(tmp_path / "pairs" / side / "one.png") for side in ("a", "b")]
     np.testing.assert_array_equal(color.read(out / "fused" / "one.png"), fused(*pair))
 

@@ -1,0 +1,214 @@
+"""Many pairs of image files: which belong together, and fusing them while others are read and
+written.
+"""
+
+import glob
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from tqdm import tqdm
+
+from smc_jax import color, files, picture
+from smc_jax.errors import ImageError, InputError
+from smc_jax.picture import Picture
+
+AHEAD = 3
+"""Pairs that are read before their turn."""
+
+
+class Job(NamedTuple):
+    """Two image files and the file that their fused image goes to."""
+
+    a: Path
+    b: Path
+    out: Path
+
+
+def jobs(a: str, b: str, out: str) -> tuple[list[Job], list[str]]:
+    """The pairs that two arguments of the command line stand for.
+
+    Args:
+      a: a file, a folder, or a glob.
+      b: the same for the other sources. Files of folders pair by name, whatever their suffix; those
+        of globs by what the wildcards stand for: `*_ir.png` and `*_vis.png` do.
+      out: for two files, a file or a folder; else a folder, for `<name>.png`.
+
+    Returns:
+      The pairs, and a line for each file that has no partner.
+
+    Raises:
+      InputError: nothing can be paired, or `out` cannot be written to.
+    """
+    sides, problems = [], []
+    for text in (a, b):
+        found, doubled = _listed(text)
+        sides.append(found)
+        problems += doubled
+    first, second = sides
+    if not isinstance(first, dict) and not isinstance(second, dict):
+        return [Job(first, second, _single(out, first))], []
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        raise ImageError(f"{a} and {b} are one file and many; give two files, or twice many")
+    files.check_folder(out, "--out")
+    names = [name for name in first if name in second]
+    if not names:
+        raise ImageError(
+            f"no name is in both {a} and {b}, as {next(iter(first))} and {next(iter(second))}; "
+            "partners have equal names, whatever their suffix"
+        )
+    for some, others, where in ((first, second, b), (second, first, a)):
+        problems += [f"{some[n]} has no partner in {where}" for n in some if n not in others]
+    return [Job(first[n], second[n], Path(out) / f"{n}.png") for n in names], problems
+
+
+def run(
+    todo: Sequence[Job], fuse: Callable[[Picture, Picture], Picture], overwrite: bool
+) -> tuple[list[Path], list[Path], list[str]]:
+    """Fuses pair after pair; the next are read and the last are written meanwhile.
+
+    Args:
+      todo: the pairs.
+      fuse: makes the fused picture; its InputErrors are told, and the others go on.
+      overwrite: make anew what is there already.
+
+    Returns:
+      The files that were written, those that were skipped, and a line for each pair that failed.
+    """
+    written: list[Path] = []
+    failures: list[str] = []
+    skipped: list[Path] = []
+    left: list[Job] = []
+    for job in todo:
+        if job.out.exists() and any(_same(job.out, source) for source in (job.a, job.b)):
+            failures.append(f"{job.out} is a source itself; give another --out")
+        elif os.path.lexists(job.out) and not overwrite:
+            skipped.append(job.out)
+        else:
+            left.append(job)
+
+    def settle(job: Job, writing: Future) -> None:
+        try:
+            writing.result()
+            written.append(job.out)
+        except (InputError, OSError) as error:
+            failures.append(str(error))
+
+    pending: deque[tuple[Job, Future]] = deque()
+    writers, bar = ThreadPoolExecutor(2), _bar(len(left))
+    try:
+        for job, reading in _ahead(left, _read):
+            try:
+                result = fuse(*reading.result())
+                pending.append((job, writers.submit(picture.write, job.out, result)))
+            except (InputError, OSError) as error:
+                failures.append(_about(job, str(error)))
+            except (MemoryError, jax.errors.JaxRuntimeError) as error:
+                reason = " ".join(str(error).split())
+                failures.append(_about(job, f"{reason:.100}; try a smaller --max-memory"))
+            while len(pending) > AHEAD:
+                settle(*pending.popleft())
+            bar.update()
+        while pending:
+            settle(*pending.popleft())
+    finally:
+        # What is being written is finished even then.
+        writers.shutdown(wait=True)
+        bar.close()
+    return written, skipped, failures
+
+
+def _read(job: Job) -> tuple[Picture, Picture]:
+    a, b = picture.read(job.a), picture.read(job.b)
+    color.same_size(a.pixels, b.pixels, f"{job.a} and {job.b}")
+    return a, b
+
+
+def _ahead(jobs: Iterable[Job], read: Callable) -> Iterator[tuple[Job, Future]]:
+    """Each job with its reading, which threads began up to `AHEAD` jobs before."""
+    readers = ThreadPoolExecutor(2)
+    try:
+        waiting: deque[tuple[Job, Future]] = deque()
+        for job in jobs:
+            waiting.append((job, readers.submit(read, job)))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft()
+        yield from waiting
+    finally:
+        readers.shutdown(wait=False, cancel_futures=True)
+
+
+def _listed(text: str) -> tuple[Path | dict[str, Path], list[str]]:
+    """A file, or many by name, and a line for each whose name is taken."""
+    path = Path(text)
+    if path.is_dir():
+        found, problems = color.listed(path)
+        if not found:
+            raise ImageError(f"{text} holds no image; {problems[0] if problems else _suffixes()}")
+        return found, problems
+    if os.path.lexists(path):
+        return path, []
+    if not glob.has_magic(text):
+        raise ImageError(f"there is no {text}; give a file, a folder, or a glob in quotes")
+    many: dict[str, Path] = {}
+    problems = []
+    pattern = re.compile(_regex(text))
+    for name in sorted(glob.glob(text, recursive=True)):
+        match = pattern.fullmatch(name)
+        if match and Path(name).suffix.lower() in color.SUFFIXES and Path(name).is_file():
+            key = "_".join(part.strip("/").replace("/", "_") for part in match.groups())
+            key = key.removesuffix(Path(name).suffix)
+            if key in many:
+                problems.append(f"{name} has the name of {many[key]}; keep one of them")
+            else:
+                many[key] = Path(name)
+    if not many:
+        raise ImageError(f"no image matches {text}; {_suffixes()}")
+    return many, problems
+
+
+def _regex(pattern: str) -> str:
+    """A glob as a regular expression with a group for each wildcard."""
+    parts = re.split(r"(\*\*/?|\*|\?|\[[^\]]+\])", pattern)
+    kinds = {"**/": "(.*/|)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
+    return "".join(
+        (kinds.get(part) or f"({part.replace('[!', '[^')})") if index % 2 else re.escape(part)
+        for index, part in enumerate(parts)
+    )
+
+
+def _suffixes() -> str:
+    return f"images are files with {', '.join(color.SUFFIXES)}"
+
+
+def _single(out: str, a: Path) -> Path:
+    path = Path(out)
+    if path.is_dir() or out.endswith("/"):
+        path = path / f"{a.stem}.png"
+    try:
+        picture.format_of(path.suffix)
+    except ImageError as error:
+        raise ImageError(f"--out={out}: {error}") from None
+    files.check_folder(path.parent, "--out")
+    return path
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _about(job: Job, error: str) -> str:
+    return error if str(job.a) in error or str(job.b) in error else f"{job.a}: {error}"
+
+
+def _bar(total: int) -> tqdm:
+    return tqdm(total=total, unit="pair", disable=total < 2 or not sys.stderr.isatty())

@@ -1,0 +1,139 @@
+"""The command `smc-fuse`: two images in, or two folders of them, fused images out.
+
+smc-fuse infrared.png visible.png -o fused.png
+smc-fuse infrared/ visible/ -o fused/
+smc-fuse 'scenes/*_ir.png' 'scenes/*_vis.png' -o fused/
+"""
+
+import argparse
+import functools
+import signal
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from smc_jax import batch, command, picture, tasks
+from smc_jax.batch import Job
+from smc_jax.errors import InputError
+from smc_jax.picture import Picture
+
+LOOKED_AT = 9
+"""Pairs of a batch, spread over it, from which `--task=auto` judges all of them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int | None:
+    """The command; returns the exit status: 0, 2 where something failed, 130 when interrupted."""
+    # Names may be of any bytes, and Pillow's warnings about odd files say nothing to act upon.
+    for stream in (sys.stdout, sys.stderr):
+        # pyrefly: ignore[missing-attribute]  # it is typed as any text stream
+        stream.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module="PIL")
+    given = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    return command.guarded(lambda: fuse(given))
+
+
+def fuse(given: argparse.Namespace) -> int:
+    """Fuses what the command line says.
+
+    Raises:
+      InputError: nothing can be fused.
+    """
+    # Everything that is slow to import comes after the command line is known to make sense.
+    todo, problems = batch.jobs(given.a, given.b, given.out)
+    from smc_jax import compilation, fusion, memory, weights
+
+    budget = memory.parse(given.max_memory) if given.max_memory else None
+    compilation.use_cache()
+
+    @functools.cache
+    def fuser() -> fusion.Fuser:
+        task = _judge(todo) if given.task == "auto" and not given.weights else given.task
+        return fusion.fuser(given.weights or weights.for_task(task))
+
+    def one(a: Picture, b: Picture) -> Picture:
+        return picture.inherit(fuser()(a.pixels, b.pixels, budget), a, b)
+
+    # None are needed where all is there already.
+    if given.overwrite or not all(job.out.exists() for job in todo):
+        fuser()
+    written, skipped, failures = batch.run(todo, one, given.overwrite)
+    failures = problems + failures
+    if skipped:
+        what = skipped[0] if len(skipped) == 1 else f"{len(skipped)} images"
+        print(f"skipped {what}, there already; --overwrite makes them anew")
+    if written:
+        many = f"{len(written)} images to {written[0].parent}"
+        print(f"wrote {written[0] if len(todo) == 1 else many}")
+    if len(todo) == 1 and len(failures) == 1:
+        raise InputError(failures[0])
+    if failures:
+        print(f"{len(failures)} failed:", *failures, sep="\n  ", file=sys.stderr)
+    return 2 if failures else 0
+
+
+def _judge(todo: Sequence[Job]) -> str:
+    """The task of most of the pairs that are looked at; prints why. One that cannot be read has no
+    say: it is told when its turn comes.
+    """
+    spread = np.linspace(0, len(todo) - 1, min(LOOKED_AT, len(todo))).round().astype(int)
+    found: Counter[str] = Counter()
+    reasons = {}
+    for job in (todo[index] for index in spread):
+        try:
+            a, b = picture.read(job.a).pixels, picture.read(job.b).pixels
+        except InputError:
+            continue
+        if a.shape[:2] == b.shape[:2] and min(a.shape[:2]) > 1:
+            task, reason = tasks.resolve("auto", a, b)
+            found[task] += 1
+            reasons.setdefault(task, reason)
+    if not found:
+        return "general"
+    task, count = found.most_common(1)[0]
+    seen = "" if len(todo) == 1 else f" for {count} of {found.total()} pairs looked at"
+    print(f"task: {task}{seen}: {reasons[task]} (--task=NAME names another)")
+    return task
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command.Parser(
+        prog="smc-fuse",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "a", help="infrared, CT/PET/SPECT, near focus or darker image: a file, folder or glob"
+    )
+    parser.add_argument("b", help="visible, MRI, far focus or brighter image: the same")
+    parser.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        help="for two files a file (.png, .jpg, .tif, .bmp) or a folder; else a folder",
+    )
+    parser.add_argument(
+        "--task", choices=tasks.CHOICES, default="auto", help="what the images are (default: auto)"
+    )
+    parser.add_argument(
+        "--weights",
+        default="",
+        help="instead of those of the task: a packaged name, a .safetensors file, or a training "
+        "workdir",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="make anew what is there already")
+    parser.add_argument(
+        "--max-memory",
+        default="",
+        metavar="SIZE",
+        help="e.g. 2GB: larger images are fused in tiles (default: half of what is free)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

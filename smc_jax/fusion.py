@@ -1,0 +1,181 @@
+"""Fusing images of any size: padding to sizes that are compiled once, tiles, colour put back."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, PyTree
+from tqdm import tqdm
+
+from smc_jax import color, config, memory, model, moe, tasks, tiles
+from smc_jax.color import Luma, Stored
+from smc_jax.errors import ImageError
+from smc_jax.types import Aux, Pooled
+from smc_jax.weights import for_task, load
+
+SMALLEST = 16
+
+
+def fuse(
+    a: Any,
+    b: Any,
+    task: str = "auto",
+    weights: str | Path | None = None,
+    max_memory: int | str | None = None,
+) -> np.ndarray:
+    """Fuses two aligned images of one scene, or two batches of them.
+
+    Args:
+      a: an image file; or an array, "h w" or "h w 3", or batches "b h w" or "b h w c" (c 1 or 3),
+        of uint8, uint16, or floats in [0, 1]. An array whose last axis has 3 entries is in colour.
+        The task says what it is (README, "Your own pairs"): infrared, CT, near focus, the darker
+        exposure.
+      b: the other one, of the same size.
+      task: `ivif`, `mdif`, `mfif`, `meif`, `general`, or `auto`: judged from the images, pair by
+        pair.
+      weights: instead of those of the task: a packaged name, a .safetensors file or a training
+        workdir.
+      max_memory: bytes, or a size such as "2GB", from which on images are fused in tiles; by
+        default half of what is free.
+
+    Returns:
+      The fused image, or a batch of them: float32 if one of the sources is in floats, 16-bit if
+      one is, else 8-bit; "h w 3" if one of them is in colour, otherwise "h w". A batch of "b h w 1"
+      comes back as that.
+
+    Raises:
+      InputError: an image cannot be used, their sizes differ, or there are no such weights.
+    """
+    (a, kind_a), (b, kind_b) = _images(a, "a"), _images(b, "b")
+    if len(a) != len(b) or bool(kind_a) != bool(kind_b):
+        raise ImageError(f"a holds {len(a)} images and b {len(b)}; give as many of both")
+    if isinstance(max_memory, str):
+        max_memory = memory.parse(max_memory)
+    results = []
+    for one, other in zip(a, b, strict=True):
+        color.same_size(one, other, "the sources")
+        name = weights or for_task(tasks.resolve(task, one, other)[0])
+        results.append(fuser(str(name))(one, other, max_memory))
+    if not kind_a:
+        return results[0]
+    colored = any(result.ndim == 3 for result in results)
+    if colored:
+        results = [r if r.ndim == 3 else np.stack([r] * 3, -1) for r in results]
+    batch = np.stack(results)
+    return batch[..., None] if not colored and "c" in (kind_a + kind_b) else batch
+
+
+@functools.lru_cache(maxsize=4)
+def fuser(name: str) -> "Fuser":
+    """The network with the weights of that name, file or workdir; compiled programs stay with it.
+
+    Raises:
+      ConfigError: there are no such weights, or they cannot be used.
+    """
+    cfg, params = load(name)
+    return Fuser(cfg.model, params)
+
+
+class Fuser:
+    """A network with its parameters, as a function of two images."""
+
+    def __init__(self, cfg: config.Model, params: PyTree):
+        network = model.build(cfg)
+        encoders = model.build(dataclasses.replace(cfg, mccm=False))
+
+        def pool(params: PyTree, a: Any, b: Any) -> tuple[Pooled, Pooled]:
+            aux: Aux = cast(Any, encoders.apply({"params": params}, a, b))[1]
+            return moe.pool(aux.features_a, aux.features_b)
+
+        def apply(params: PyTree, a: Any, b: Any, pooled: Pooled | None) -> Any:
+            return network.apply({"params": params}, a, b, pooled)[0]
+
+        self._config, self._params = cfg, params
+        self._apply, self._pool = jax.jit(apply), jax.jit(pool)
+
+    def __call__(self, a: Stored, b: Stored, max_memory: int | None = None) -> Stored:
+        """Fuses two aligned images, grey or colour, of 8 or 16 bits or in floats.
+
+        Args:
+          a: the first source.
+          b: the second source, of the same size.
+          max_memory: see `luma`.
+
+        Raises:
+          ImageError: they differ in size, or are smaller than 16x16.
+        """
+        color.same_size(a, b, "the sources")
+        return color.recolor(self.luma(color.luma(a), color.luma(b), max_memory), a, b)
+
+    def luma(self, a: Luma, b: Luma, max_memory: int | None = None) -> Luma:
+        """Fuses two luma images in [0, 1].
+
+        Args:
+          a: the first source.
+          b: the second source.
+          max_memory: bytes; what would take more is fused in overlapping tiles. By default half of
+            what is free.
+        """
+        height, width = a.shape
+        if min(height, width) < SMALLEST:
+            raise ImageError(f"images of {width}x{height} pixels are too small; 16x16 is least")
+        budget = memory.available() if max_memory is None else max_memory
+        limit = budget // memory.per_pixel(self._config)
+        a, b = _fill(a), _fill(b)
+        whole = a.size <= limit
+        fused = self._run(a, b, None) if whole else self._tiled(a, b, tiles.side(limit))
+        return fused[:height, :width]
+
+    def _run(self, a: Luma, b: Luma, pooled: Pooled | None) -> Luma:
+        return np.asarray(self._apply(self._params, _batch(a), _batch(b), pooled))[0, ..., 0]
+
+    def _tiled(self, a: Luma, b: Luma, size: int) -> Luma:
+        """Fuses tile by tile. The gate sees the features of all of them, so that no tile has other
+        experts than its neighbour; that costs the encoders a second time.
+        """
+        places = list(tiles.cover(a.shape[0], a.shape[1], size))
+        bar = functools.partial(tqdm, places, leave=False, disable=None)
+        pooled = None
+        if self._config.mccm:
+            pools = [
+                self._pool(self._params, _batch(a[place]), _batch(b[place]))
+                for place, _ in bar(unit="tile looked at")
+            ]
+            means, maxima = (jnp.stack(values) for values in zip(*pools, strict=True))
+            pooled = means.mean(0) + maxima.max(0)
+        fused = np.zeros(a.shape, np.float32)
+        for place, weight in bar(unit="tile"):
+            fused[place] += weight * self._run(a[place], b[place], pooled)
+        return fused
+
+
+def _images(images: Any, side: str) -> tuple[list[Stored], str]:
+    """The images of an argument of `fuse`, and the kind of batch: "" (none), "bhw" or "bhwc"."""
+    if isinstance(images, str | Path):
+        return [color.read(images)], ""
+    array = np.asarray(images)
+    kind = {2: "", 3: "" if array.shape[2:] == (3,) else "bhw", 4: "bhwc"}.get(array.ndim)
+    if kind is None or not array.size or (kind == "bhwc" and array.shape[-1] not in (1, 3)):
+        raise ImageError(
+            f"{side} has the shape {array.shape}; give (h, w), (h, w, 3), or a batch (b, h, w), "
+            "(b, h, w, 1) or (b, h, w, 3)"
+        )
+    if array.dtype not in (np.uint8, np.uint16) and not np.issubdtype(array.dtype, np.floating):
+        raise ImageError(f"{side} is of {array.dtype}; give uint8, uint16, or floats in [0, 1]")
+    if np.issubdtype(array.dtype, np.floating) and not ((array >= 0) & (array <= 1)).all():
+        raise ImageError(f"{side} has values outside [0, 1], or NaN; scale its floats to [0, 1]")
+    batch = list(array) if kind else [array]
+    return [image[..., 0] if image.shape[2:] == (1,) else image for image in batch], kind
+
+
+def _batch(image: Luma) -> Float[np.ndarray, "1 h w 1"]:
+    return np.ascontiguousarray(image, np.float32)[None, ..., None]
+
+
+def _fill(image: Luma) -> Float[np.ndarray, "filled_h filled_w"]:
+    """Mirrors an image at its lower and right border up to the next multiple."""
+    return np.pad(image, [(0, -extent % tiles.MULTIPLE) for extent in image.shape], mode="reflect")

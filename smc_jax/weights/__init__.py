@@ -1,0 +1,155 @@
+"""Weight files: the parameters of a network, its configuration and where they come from, in one
+safetensors file. Those of this folder come with the package, each with a model card beside it.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.flax
+from flax import traverse_util
+from jaxtyping import PyTree
+
+from smc_jax import color, files, model
+from smc_jax.config import Config
+from smc_jax.errors import ConfigError
+
+FOLDER = Path(__file__).parent
+SUFFIX = ".safetensors"
+FORMAT = "smc_jax 1"
+TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+"""How parameters may be stored; they are always computed with in float32."""
+
+
+class Weights(NamedTuple):
+    """What a weight file holds."""
+
+    config: Config
+    params: PyTree
+    about: dict[str, Any]
+    """What the model card tells: data, steps, seed, command, metrics, ..."""
+
+
+def packaged() -> list[str]:
+    """The names of the weights that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
+
+
+def for_task(task: str) -> str:
+    """The name of the packaged weights for a task: its own or, where it has none, `general`.
+
+    Raises:
+      ConfigError: there are neither.
+    """
+    names = packaged()
+    for name in (task, "general"):
+        if name in names:
+            return name
+    raise ConfigError(
+        f"no weights for {task} come with this version ({_choices()}); train some, and give their "
+        "workdir or .safetensors file as weights"
+    )
+
+
+def load(name_or_path: str | Path) -> tuple[Config, PyTree]:
+    """The configuration and the parameters of packaged weights, of a .safetensors file, or of a
+    training workdir's newest checkpoint.
+
+    Raises:
+      ConfigError: there are none of that name, or they are damaged.
+    """
+    name, path = str(name_or_path), Path(name_or_path)
+    if name in packaged():
+        return read(FOLDER / f"{name}{SUFFIX}")[:2]
+    if path.suffix == SUFFIX:
+        return read(path)[:2]
+    if path.is_dir():
+        # Slow to import, and not needed by who has a weight file.
+        from smc_jax import checkpoint
+
+        return checkpoint.load(path)
+    raise ConfigError(
+        f"there are no weights {name}; give a packaged name ({_choices()}), a .safetensors file, "
+        "or a training workdir"
+    )
+
+
+def read(path: str | Path) -> Weights:
+    """Reads a weight file; its parameters come in float32.
+
+    Raises:
+      ConfigError: it is missing, damaged, of another version, or does not fit its own config.
+    """
+    color.content(path)  # A clear message where it is missing, a folder, a pipe, ...
+    try:
+        with safetensors.safe_open(path, framework="flax") as file:
+            header = file.metadata() or {}
+            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError, KeyError) as error:
+        raise ConfigError(f"{path} is damaged or no safetensors file ({error})") from None
+    if header.get("format") != FORMAT:
+        raise ConfigError(
+            f"{path} is no weight file of this version; make one: "
+            "python -m smc_jax.export WORKDIR --out=FILE.safetensors"
+        )
+    try:
+        config, about = Config.from_json(header["config"]), json.loads(header["about"])
+    except (ConfigError, KeyError, ValueError) as error:
+        raise ConfigError(f"the header of {path}: {error}") from None
+    _check_fit(config, flat, path)
+    params = {name: value.astype(jnp.float32) for name, value in flat.items()}
+    return Weights(config, traverse_util.unflatten_dict(params, sep="/"), about)
+
+
+def write(path: str | Path, weights: Weights, dtype: str = "float32") -> None:
+    """Writes a weight file, whole or not at all.
+
+    Args:
+      path: where to.
+      weights: what to write; `about` must fit into JSON.
+      dtype: one of `TYPES`.
+
+    Raises:
+      ConfigError: a parameter is not finite.
+      InputError: the file cannot be written.
+    """
+    flat = flatten(weights.params)
+    for name, value in flat.items():
+        if not np.isfinite(np.asarray(value)).all():
+            raise ConfigError(f"the parameter {name} is not finite; take an earlier checkpoint")
+    header = {
+        "format": FORMAT,
+        "config": weights.config.to_json(),
+        "about": json.dumps(weights.about),
+    }
+    stored = {name: value.astype(TYPES[dtype]) for name, value in flat.items()}
+    files.write(path, safetensors.flax.save(stored, header))
+
+
+def flatten(params: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Parameters by flat names, e.g. `source_a/shallow/Conv_0/kernel`."""
+    flat = traverse_util.flatten_dict(params, sep="/")
+    return {str(name): jnp.asarray(value) for name, value in flat.items()}
+
+
+def _check_fit(config: Config, flat: Mapping[str, jax.Array], path: str | Path) -> None:
+    network = model.build(config.model)
+    image = jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32)
+    expected = jax.eval_shape(lambda a: network.init(jax.random.key(0), a, a), image)["params"]
+    wanted: dict[str, Any] = traverse_util.flatten_dict(expected, sep="/")
+    for name in sorted(wanted.keys() | flat.keys()):
+        there, ours = (tree[name].shape if name in tree else None for tree in (flat, wanted))
+        if there != ours:
+            there, ours = there or "missing", ours or "unknown"
+            raise ConfigError(
+                f"{path} does not fit its config: {name} is {there} there, {ours} in the network"
+            )
+
+
+def _choices() -> str:
+    return ", ".join(packaged()) or "none is packaged yet"

@@ -1,0 +1,201 @@
+"""`smc_jax.fuse`: what goes in, what comes out, and tiles."""
+
+import jax
+import numpy as np
+import pytest
+import weight_files
+
+import smc_jax
+from smc_jax import color, config, fusion, memory, model
+from smc_jax.config import override
+from smc_jax.errors import ConfigError, ImageError
+
+RNG = np.random.default_rng(0)
+A, B = RNG.integers(0, 256, (2, 32, 32), dtype=np.uint8)
+RED = np.stack([B, B // 2, B // 3], -1)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "x.safetensors"
+    weight_files.make(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def fuse(path):
+    return lambda a, b, **more: smc_jax.fuse(a, b, weights=path, **more)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "shape", "dtype"),
+    [
+        (A, B, (32, 32), np.uint8),
+        (A, RED, (32, 32, 3), np.uint8),
+        (RED, A, (32, 32, 3), np.uint8),
+        (np.stack([A] * 3, -1), B, (32, 32), np.uint8),
+        (A.astype(np.uint16) * 257, B, (32, 32), np.uint16),
+        (A / 255, B / 255, (32, 32), np.float32),
+        (A.astype(np.float32) / 255, RED, (32, 32, 3), np.float32),
+        (np.stack([A, B]), np.stack([B, A]), (2, 32, 32), np.uint8),
+        (np.stack([A, B])[..., None], np.stack([B, A])[..., None], (2, 32, 32, 1), np.uint8),
+        (np.stack([A, B]), np.stack([RED, RED]), (2, 32, 32, 3), np.uint8),
+        (A[:17, :23], B[:17, :23], (17, 23), np.uint8),
+        (jax.numpy.asarray(A), jax.numpy.asarray(B), (32, 32), np.uint8),
+    ],
+)
+def test_shapes_and_types(fuse, a, b, shape, dtype):
+    found = fuse(a, b)
+    assert isinstance(found, np.ndarray)
+    assert (found.shape, found.dtype) == (shape, dtype)
+
+
+def test_it_is_the_network_that_fuses(fuse, path):
+    network, params = smc_jax.load(path)
+    a, b = (v[None, ..., None] / np.float32(255) for v in (A, B))
+    expected = np.asarray(network.apply({"params": params}, a, b)[0])[0, ..., 0]
+    np.testing.assert_allclose(fuse(A / 255, B / 255), expected, atol=1e-5)
+    np.testing.assert_allclose(fuse(A, B), expected * 255, atol=0.51)
+    np.testing.assert_allclose(
+        color.luma(fuse(A / 255, np.repeat(B[..., None], 3, -1) / 255)), expected, atol=1e-5
+    )
+
+
+def test_batches_are_image_by_image(fuse):
+    batch = fuse(np.stack([A, B]), np.stack([RED, RED]))
+    np.testing.assert_array_equal(batch[0], fuse(A, RED))
+    np.testing.assert_array_equal(batch[1], fuse(B, RED))
+
+
+def test_files(fuse, tmp_path):
+    color.write(tmp_path / "a.png", A)
+    color.write(tmp_path / "b.png", RED)
+    found = fuse(str(tmp_path / "a.png"), tmp_path / "b.png")
+    np.testing.assert_array_equal(found, fuse(A, RED))
+    np.testing.assert_array_equal(fuse(tmp_path / "a.png", RED), found)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (A, B[:20], "32x32 and 32x20 pixels"),
+        (A[:15], B[:15], "32x15 pixels are too small"),
+        (A[0], B[0], r"a has the shape \(32,\)"),
+        (A, B[None, None, None], "b has the shape"),
+        (np.zeros((2, 20, 20, 2), np.uint8), A, r"a has the shape \(2, 20, 20, 2\)"),
+        (np.zeros((0, 20, 20), np.uint8), A, "a has the shape"),
+        (A.astype(np.int32), B, "a is of int32"),
+        (A > 9, B, "a is of bool"),
+        (A.astype(np.float32), B, "a has values outside"),
+        (np.full((20, 20), np.nan), B, "a has values outside .* or NaN"),
+        (A[None], B, "a holds 1 images and b 1"),
+        (np.stack([A, A]), B[None], "a holds 2 images and b 1"),
+        ("none.png", B, "none.png cannot be read"),
+        (A, None, "b has the shape"),
+    ],
+)
+def test_wrong_images(fuse, a, b, message):
+    with pytest.raises(ImageError, match=message):
+        fuse(a, b)
+
+
+def test_wrong_choices(fuse):
+    with pytest.raises(ConfigError, match="no weights nowhere"):
+        smc_jax.fuse(A, B, weights="nowhere")
+    with pytest.raises(ConfigError, match="no task xyz"):
+        smc_jax.fuse(A, B, task="xyz")
+    with pytest.raises(ConfigError, match="'many' is no size of memory"):
+        fuse(A, B, max_memory="many")
+
+
+def test_task_chooses_the_weights(path, tmp_path, monkeypatch):
+    monkeypatch.setattr("smc_jax.weights.FOLDER", tmp_path)
+    for seed, name in enumerate(("general", "ivif")):
+        weight_files.make(tmp_path / f"{name}.safetensors", seed=seed)
+    fusion.fuser.cache_clear()
+    each = [
+        smc_jax.fuse(A, RED, weights=tmp_path / f"{n}.safetensors") for n in ("general", "ivif")
+    ]
+    assert (each[0] != each[1]).any()
+    np.testing.assert_array_equal(smc_jax.fuse(A, RED), each[1])  # grey and colour
+    np.testing.assert_array_equal(smc_jax.fuse(A, RED, task="ivif"), each[1])
+    np.testing.assert_array_equal(smc_jax.fuse(A, RED, task="mfif"), each[0])
+    np.testing.assert_array_equal(smc_jax.fuse(A, RED, weights="general"), each[0])
+    fusion.fuser.cache_clear()
+
+
+def smooth(seed, height, width):
+    rng = np.random.default_rng(seed)
+    small = rng.uniform(size=(height // 8, width // 8)).astype(np.float32)
+    return np.kron(small, np.ones((8, 8), np.float32))
+
+
+def test_tiles_change_little(path):
+    """Tiles see less of the image than the whole does, but have the same experts."""
+    cfg, params = fusion.load(path)
+    fuser = fusion.Fuser(cfg.model, params)
+    a, b = smooth(0, 256, 320), smooth(1, 256, 320)
+    whole = fuser.luma(a, b, max_memory=10**12)
+    tiled = fuser.luma(a, b, max_memory=0)
+    assert (whole != tiled).any()
+    assert np.abs(whole - tiled).mean() < 1 / 255
+    # A seam would be a step that the whole does not have.
+    for axis in (0, 1):
+        assert np.abs(np.diff(whole - tiled, axis=axis)).max() < 8 / 255
+
+
+def test_tiles_share_what_the_gate_sees(path):
+    cfg, params = fusion.load(path)
+    fuser, seen = fusion.Fuser(cfg.model, params), []
+    apply = fuser._apply
+    fuser._apply = lambda *values: seen.append(values[3]) or apply(*values)
+    a, b = smooth(0, 128, 256), smooth(1, 128, 256)
+    fuser.luma(a, b, max_memory=0)
+    assert len(seen) == 3
+    assert all(pooled is seen[0] for pooled in seen)
+    network = model.build(cfg.model)
+    _, aux = network.apply({"params": params}, *(v[None, ..., None] for v in (a, b)))
+    features = np.concatenate([aux.features_a, aux.features_b], -1)
+    whole = features.mean((1, 2)) + features.max((1, 2))
+    np.testing.assert_allclose(seen[0], whole, rtol=0.1, atol=0.1)
+
+
+def test_the_gate_takes_what_it_is_given(path):
+    network, params = smc_jax.load(path)
+    a, b = jax.random.uniform(jax.random.key(0), (2, 1, 16, 16, 1))
+    kernel = params["mccm"]["Gate_0"]["gate"]["kernel"]
+    for expert in range(4):
+        pooled = 9 * kernel[:, expert][None]
+        _, aux = network.apply({"params": params}, a, b, pooled)
+        logits = pooled @ kernel
+        assert set(np.flatnonzero(aux.weights[0])) == set(np.argsort(logits[0])[-2:].tolist())
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"model.output": "blend"}, {"model.width": 16, "model.state": 8}]
+)
+def test_memory_is_what_the_compiler_says(values):
+    cfg = override(config.Config(), values).model
+    network, image = model.build(cfg), jax.ShapeDtypeStruct((1, 64, 96, 1), np.float32)
+    params = jax.eval_shape(lambda a: network.init(jax.random.key(0), a, a), image)
+    program = jax.jit(lambda p, a, b: network.apply(p, a, b)[0]).lower(params, image, image)
+    needed = program.compile().memory_analysis().temp_size_in_bytes / (64 * 96)
+    assert needed / 1.2 < memory.per_pixel(cfg) < 1.5 * needed
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2GB", 2e9), ("1.5g", 1.5e9), ("500 MB", 5e8), ("2GiB", 2e9), ("1000", 1e3), ("8k", 8e3)],
+)
+def test_sizes_of_memory(text, size):
+    assert memory.parse(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "1,5GB", "2 XB", "nan", "1e9"])
+def test_no_sizes_of_memory(text):
+    with pytest.raises(ConfigError, match="is no size of memory; give one such as 2GB"):
+        memory.parse(text)
+
+
+def test_some_memory_is_free():
+    assert 10**6 < memory.available() < 10**14

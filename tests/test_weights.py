@@ -1,0 +1,204 @@
+"""Weight files, and the command that makes them."""
+
+import json
+import struct
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import weight_files
+from flax import traverse_util
+
+import smc_jax
+from smc_jax import export, model, weights
+from smc_jax.config import TASKS
+from smc_jax.errors import ConfigError, InputError
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "x.safetensors"
+    return path, *weight_files.make(path)
+
+
+def test_what_is_written_is_read(made):
+    path, cfg, params = made
+    found = weights.read(path)
+    assert found.config == cfg
+    assert found.about == {"data": "none", "steps": 0, "seed": 0}
+    chex.assert_trees_all_equal(found.params, params)
+
+
+def test_bfloat16_halves_the_file(made, tmp_path):
+    path, _, params = made
+    weights.write(tmp_path / "half.safetensors", weights.read(path), "bfloat16")
+    found = weights.read(tmp_path / "half.safetensors").params
+    expected = jax.tree.map(lambda v: v.astype(jnp.bfloat16).astype(jnp.float32), params)
+    chex.assert_trees_all_equal(found, expected)
+    saved = path.stat().st_size - (tmp_path / "half.safetensors").stat().st_size
+    # Besides the numbers, the header tells their places, in more or fewer digits.
+    assert saved == pytest.approx(2 * sum(v.size for v in jax.tree.leaves(params)), rel=0.02)
+
+
+def test_the_file_is_plain_safetensors(made):
+    """Its header read by hand: eight bytes of length, then JSON."""
+    path, cfg, params = made
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    about = header.pop("__metadata__")
+    assert json.loads(about["config"])["model"]["width"] == cfg.model.width
+    flat = traverse_util.flatten_dict(params, sep="/")
+    assert header.keys() == flat.keys()
+    entry = header["source_a/shallow/LayerNorm_0/scale"]
+    start, end = entry["data_offsets"]
+    values = np.frombuffer(content[8 + length :][start:end], np.float32).reshape(entry["shape"])
+    np.testing.assert_array_equal(values, flat["source_a/shallow/LayerNorm_0/scale"])
+
+
+def test_load_gives_a_model_and_its_parameters(made):
+    path, cfg, params = made
+    network, loaded = smc_jax.load(path)
+    assert network == model.build(cfg.model)
+    a, b = jax.random.uniform(jax.random.key(0), (2, 1, 16, 16, 1))
+    fused, _ = network.apply({"params": loaded}, a, b)
+    np.testing.assert_array_equal(fused, network.apply({"params": params}, a, b)[0])
+
+
+def test_packaged_names(made, tmp_path, monkeypatch):
+    path, cfg, _ = made
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    with pytest.raises(ConfigError, match=r"no weights for ivif .*none is packaged yet"):
+        weights.for_task("ivif")
+    for name in ("meif", "general"):
+        (tmp_path / f"{name}.safetensors").write_bytes(path.read_bytes())
+    assert weights.packaged() == ["general", "meif"]
+    assert weights.for_task("meif") == "meif"
+    assert weights.for_task("ivif") == "general"
+    assert weights.load("meif")[0] == cfg
+    with pytest.raises(ConfigError, match=r"no weights mfif; .*\(general, meif\), a \.safetensors"):
+        smc_jax.load("mfif")
+
+
+def damaged(content, how):
+    return {
+        "empty": b"",
+        "cut": content[:-10],
+        "text": b"no weights at all" * 9,
+        "other": safetensors_of({}),
+        "version": content.replace(b"smc_jax 1", b"smc_jax 9"),
+        "config": content.replace(b'\\"width\\": 8', b'\\"width\\": 7'),
+        "field": content.replace(b'\\"width\\"', b'\\"wedth\\"'),
+        "shape": content.replace(b'\\"width\\": 8', b'\\"width\\": 4'),
+    }[how]
+
+
+def safetensors_of(tensors):
+    import safetensors.numpy
+
+    return safetensors.numpy.save(tensors)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("empty", "damaged or no safetensors file"),
+        ("cut", "damaged or no safetensors file"),
+        ("text", "damaged or no safetensors file"),
+        ("other", "no weight file of this version"),
+        ("version", "no weight file of this version"),
+        ("config", r"header of .*width is 7; it must be even"),
+        ("field", r"header of .*unknown config field model\.wedth"),
+        ("shape", "does not fit its config"),
+    ],
+)
+def test_damage_is_told(made, tmp_path, how, message):
+    content = made[0].read_bytes()
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(damaged(content, how))
+    assert path.read_bytes() != content
+    with pytest.raises(ConfigError, match=message) as caught:
+        weights.load(path)
+    assert "bad.safetensors" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_weights_are_told(tmp_path):
+    with pytest.raises(InputError, match=r"none\.safetensors cannot be read: No such file"):
+        weights.load(tmp_path / "none.safetensors")
+    with pytest.raises(ConfigError, match="holds no checkpoint"):
+        weights.load(tmp_path)
+
+
+def test_blown_up_weights_are_not_written(made, tmp_path):
+    loaded = weights.read(made[0])
+    loaded.params["source_a"]["shallow"]["LayerNorm_0"]["bias"] += np.inf
+    with pytest.raises(ConfigError, match="source_a/shallow/LayerNorm_0/bias is not finite"):
+        weights.write(tmp_path / "x.safetensors", loaded)
+    assert not list(tmp_path.iterdir())
+
+
+def test_export(made, tmp_path, capsys):
+    path, cfg, params = made
+    table = {"EN": 6.5, "MI": 2.25}
+    scores = {"methods": {"Max": {"pairs": 3, "mean": table}, "Ours": {"pairs": 3, "mean": {}}}}
+    (tmp_path / "metrics.json").write_text(json.dumps(scores))
+    out = tmp_path / "new" / "meif.safetensors"
+    told = ["--data=30 pairs", "--command=train.py --x", f"--metrics=MEFB={tmp_path}/metrics.json"]
+    assert export.main([str(path), f"--out={out}", *told]) == 0
+    assert capsys.readouterr().out == f"wrote {out}, {out.with_suffix('.md')}\n"
+    found = weights.read(out)
+    assert found.config == cfg
+    chex.assert_trees_all_equal(found.params, params)
+    assert found.about["steps"] == 0
+    assert found.about["metrics"]["MEFB"]["methods"]["Max"] == table
+    card = out.with_suffix(".md").read_text()
+    count = sum(v.size for v in jax.tree.leaves(params))
+    for line in (
+        "# meif",
+        f"SMC-Mamba, {count:,} parameters, stored in float32.",
+        "| data | 30 pairs |",
+        "| command | `train.py --x` |",
+        "Means over 3 pairs, by `evaluate.py`.",
+        "| Max | 6.5 | 2.25 |",
+    ):
+        assert line in card.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out={tmp}/x.npz"], "give a file NAME.safetensors"),
+        (["--out={tmp}/x.safetensors", "--metrics=A={tmp}/none"], "give NAME=FILE"),
+        (["--out={tmp}/x.safetensors", "--metrics=A={path}"], "give NAME=FILE"),
+        (["--out={path}/x.safetensors"], "cannot be written"),
+    ],
+)
+def test_export_refuses(made, tmp_path, capsys, arguments, message):
+    filled = [text.format(tmp=tmp_path, path=made[0]) for text in arguments]
+    assert export.main([str(made[0]), *filled]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert len(told.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", weights.packaged() or [None])
+def test_packaged_weights(name):
+    if name is None:
+        pytest.skip("no weights are packaged yet")
+    path = weights.FOLDER / f"{name}.safetensors"
+    assert path.stat().st_size < 1e6
+    found = weights.read(path)
+    assert name in (*TASKS, "general")
+    assert name in (found.config.task, "general")
+    assert found.about["steps"] > 0
+    assert found.about["data"]
+    card = path.with_suffix(".md").read_text()
+    assert card.startswith(f"# {name}\n")
+    network = model.build(found.config.model)
+    a, b = jax.random.uniform(jax.random.key(0), (2, 1, 32, 32, 1))
+    fused, _ = jax.jit(network.apply)({"params": found.params}, a, b)
+    chex.assert_tree_all_finite(fused)
