@@ -47,7 +47,7 @@ def open_source(dir: str, name: str, split: str) -> Any:
     try:
         builder: Any = tfds.builder_from_directory(versions[-1].parent)
         splits = builder.info.splits
-        source = builder.as_data_source(split) if split in splits else None
+        source = builder.as_data_source(split) if split.partition("[")[0] in splits else None
         _ = source and source[0]
     except Exception as error:
         # Each of the files is read by another library, with errors of its own.
@@ -87,8 +87,8 @@ def decode(record: dict) -> Example:
 def batches(data: config.Data, task: str, seed: int) -> grain.DatasetIterator:
     """An endless iterator over shuffled, augmented batches; the same seed gives the same batches.
 
-    Each process reads its own share of the data set, and of each batch. The iterator's
-    `get_state` and `set_state` resume it exactly.
+    Each process reads its own share of each batch. The iterator's `get_state` is the same in all of
+    them, and `set_state` resumes it exactly, in any number of processes.
 
     Args:
       data: which data set, and how its crops are made.
@@ -104,15 +104,23 @@ def batches(data: config.Data, task: str, seed: int) -> grain.DatasetIterator:
     shards = jax.process_count()
     if data.batch % shards:
         raise ConfigError(f"config.data.batch is {data.batch}; {shards} processes must divide it")
-    if len(source) < shards:
-        raise ConfigError(
-            f"{data.name} has {len(source)} pairs in {data.split}, for {shards} processes"
-        )
-    dataset = grain.MapDataset.source(source)[jax.process_index() :: shards]
-    dataset = dataset.seed(seed).shuffle().repeat().random_map(Augment(data.crop, data.augment))
-    reading = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=2 * data.threads)
+    dataset = _ordered(source, seed).random_map(Augment(data.crop, data.augment))
+    # Shares are cut from each batch, so that the batches are the same for any number of processes.
     dataset = dataset.batch(data.batch // shards, drop_remainder=True)
+    dataset = dataset[jax.process_index() :: shards]
+    reading = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=2 * data.threads)
     return iter(dataset.to_iter_dataset(reading))
+
+
+def names(data: config.Data, seed: int, step: int) -> list[str]:
+    """The names of the pairs in the batch that `batches` gives to a step, counted from 1."""
+    order: Any = _ordered(open_source(data.dir, data.name, data.split), seed)
+    first = (step - 1) * data.batch
+    return [order[i]["name"].decode() for i in range(first, first + data.batch)]
+
+
+def _ordered(source: Any, seed: int) -> grain.MapDataset:
+    return grain.MapDataset.source(source).seed(seed).shuffle().repeat()
 
 
 class Augment(grain.transforms.RandomMap):
@@ -150,7 +158,7 @@ def _check(metadata: Mapping[str, Any], data: config.Data, task: str) -> None:
         raise ConfigError(
             f"{data.name} holds pairs for {metadata['task']}, but config.task is {task}"
         )
-    least = metadata["smallest"][data.split]
+    least = metadata["smallest"][data.split.partition("[")[0]]
     if min(least["height"], least["width"]) < data.crop:
         raise ConfigError(
             f"config.data.crop is {data.crop}, but {least['name']} of {data.name} is "

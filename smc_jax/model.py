@@ -63,6 +63,7 @@ class SMCMamba(nn.Module):
     decoder_layers: int = 3
     output: str = "image"
     scan_method: str = "auto"
+    remat: bool = False
 
     @nn.compact
     def __call__(self, a: Image, b: Image, *, train: bool = False) -> tuple[Image, Aux]:
