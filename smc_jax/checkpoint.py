@@ -138,7 +138,9 @@ def load(path: str | Path) -> tuple[Config, PyTree]:
       ConfigError: there is no checkpoint, or it is damaged.
     """
     workdir, wanted = _locate(Path(path))
-    options = ocp.CheckpointManagerOptions(read_only=True, best_fn=lambda scores: 0.0)
+    options = ocp.CheckpointManagerOptions(
+        read_only=True, create=False, save_interval_steps=0, best_fn=lambda scores: 0.0
+    )
     checkpoints = _open(workdir, options)
     with contextlib.closing(checkpoints):
         for step, _ in _newest_first(checkpoints):

@@ -37,11 +37,11 @@ class Fuser:
             raise color.ImageError(
                 f"images of {width}x{height} pixels are too small; 16x16 is least"
             )
-        filled = [fill(v)[None, ..., None] for v in (a, b)]
+        filled = [_fill(v)[None, ..., None] for v in (a, b)]
         fused = self._apply(self._params, *map(jnp.asarray, filled))
         return np.asarray(fused)[0, :height, :width, 0]
 
 
-def fill(image: Luma) -> Float[np.ndarray, "filled_h filled_w"]:
+def _fill(image: Luma) -> Float[np.ndarray, "filled_h filled_w"]:
     """Mirrors an image at its lower and right border up to the next multiple."""
     return np.pad(image, [(0, -extent % MULTIPLE) for extent in image.shape], mode="reflect")

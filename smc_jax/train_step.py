@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from smc_jax import config, losses, optim, sharding, train_state
 from smc_jax.model import SMCMamba
+from smc_jax.ssm import SSM
 from smc_jax.train_state import TrainState
 from smc_jax.types import Batch, Image, Scalar
 
@@ -62,7 +63,7 @@ def _step(cfg, model, transform, rate, state: TrainState, batch: Batch):
     progress = state.step / cfg.train.steps
 
     def objective(params, batch, key):
-        fused, aux = model.apply({"params": params}, *batch, train=True, rngs={"gate": key})
+        fused, aux = _apply(model, cfg.train.dtype, params, batch, key)
         now = state.importance if aux.importance is None else aux.importance.mean(0)
         importance = _mean(state.importance, jax.lax.stop_gradient(now), IMPORTANCE_MEMORY)
         loss, terms = losses.total(cfg.loss, fused, aux, batch, progress, importance)
@@ -106,6 +107,17 @@ def _step(cfg, model, transform, rate, state: TrainState, batch: Batch):
     if made.weights is not None:
         metrics |= {f"importance_{i}": new.importance[i] for i in range(len(new.importance))}
     return new, metrics, made
+
+
+def _apply(model: SMCMamba, dtype: str, params: PyTree, batch: Batch, key: Array):
+    """The network in `dtype`, but for its scans; what it returns is float32 again."""
+    if dtype != "float32":
+        model = model.clone(dtype=dtype)
+        params = jax.tree_util.tree_map_with_path(
+            lambda path, v: v if path[-1].key in SSM._fields else v.astype(dtype), params
+        )
+    made = model.apply({"params": params}, *batch, train=True, rngs={"gate": key})
+    return jax.tree.map(lambda v: v.astype(jnp.float32), made)
 
 
 def _accumulated(gradient, params: PyTree, batch: Batch, key: Array, parts: int):

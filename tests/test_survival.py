@@ -12,23 +12,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import tiny
 
-from data_prep import build
-from smc_jax import checkpoint, color
+from smc_jax import checkpoint
 
 ROOT = Path(__file__).parent.parent
 STEPS = 30
-TINY = {
-    "model.width": 4,
-    "model.state": 2,
-    "model.channel_state": 1,
-    "model.experts": 2,
-    "model.mafe": False,
-    "model.decoder_layers": 1,
-    "data.name": "tiny",
-    "data.crop": 16,
+VALUES = tiny.TINY | {
     "train.steps": STEPS,
-    "train.log_every": 1,
     "train.image_every": 10,
     "train.save_every": 1,
     "train.ema": 0.9,
@@ -73,14 +64,7 @@ class Nursery:
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory):
     folder = tmp_path_factory.mktemp("survival")
-    r = np.random.default_rng(0)
-    for index in range(5):
-        for side in ("a", "b"):
-            small = r.integers(0, 255, (5, 6)).astype(np.uint8)
-            image = np.kron(small, np.ones((4, 4), np.uint8))
-            color.write(folder / "pairs/train" / side / f"{index}.png", image)
-    build.build(folder / "pairs", "ivif", "tiny", folder / "data")
-    nursery = Nursery(folder, TINY | {"data.dir": str(folder / "data")})
+    nursery = Nursery(folder, VALUES | {"data.dir": tiny.data_set(folder)})
     yield nursery
     nursery.process.stdin.close()
     nursery.process.wait()
