@@ -1,9 +1,11 @@
 """How the commands of this project start and fail: one clear line, exit status 2, no traceback."""
 
+import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -15,19 +17,31 @@ from smc_jax.fields import check_field
 def run(main: Callable[[], int | None]) -> None:
     """Parses the flags and exits with what `main` returns; errors of the user's end in status 2."""
 
-    def guarded(arguments: Sequence[str]) -> int | None:
+    def checked(arguments: Sequence[str]) -> int | None:
         if len(arguments) > 1:
             return fail(f"unknown argument {arguments[1]}; see --help")
         logging.set_verbosity(logging.WARNING)
-        try:
-            return main()
-        except (InputError, OSError) as error:
-            return fail(error)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
+        return guarded(main)
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(checked, flags_parser=_parse)
+
+
+def guarded(main: Callable[[], int | None]) -> int | None:
+    """What `main` returns, or the exit status that belongs to the error it ended with."""
+    try:
+        return main()
+    except (InputError, OSError) as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line with arguments that have no names; what is wrong with it takes one line."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(fail(f"{message}; see --help"))
 
 
 def fail(error: object) -> int:
