@@ -62,7 +62,7 @@ def draw(runs: Mapping[str, Curves], names: Sequence[str] = ()) -> bytes:
       ConfigError: matplotlib is not installed, or no run has a curve of that name.
     """
     try:
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure  # pyrefly: ignore[missing-import]
     except ImportError:
         raise ConfigError("plots need matplotlib: pip install 'smc_jax[plot]'") from None
     known = list(dict.fromkeys(name for curves in runs.values() for name in curves))
