@@ -11,26 +11,18 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-import tensorstore
-from absl import logging
-from etils import epath
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from smc_jax import metrics, model, sharding, train_state
+from smc_jax import model, sharding, stored, train_state
 from smc_jax.config import Config
 from smc_jax.errors import ConfigError, InputError
 from smc_jax.train_state import TrainState
 
-FOLDER = "checkpoints"
 BEST = "best"
 """In the place of a step: the one whose validation was best."""
 DAMAGED = "damaged_checkpoints"
-
-
-class DamagedError(ConfigError):
-    """A checkpoint that cannot be read."""
 
 
 @contextlib.contextmanager
@@ -44,16 +36,16 @@ def manager(workdir: str | Path, cfg: Config) -> Iterator[ocp.CheckpointManager]
     keep: list[Any] = [preservation_policy.LatestN(cfg.train.keep)]
     if cfg.validation.every:
         best = preservation_policy.BestN(
-            get_metric_fn=_rank(cfg), n=1, keep_checkpoints_without_metrics=False
+            get_metric_fn=stored.rank(cfg), n=1, keep_checkpoints_without_metrics=False
         )
         keep.append(best)
     options = ocp.CheckpointManagerOptions(
         preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
-        best_fn=_rank(cfg) if cfg.validation.every else None,
+        best_fn=stored.rank(cfg) if cfg.validation.every else None,
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
     )
-    checkpoints = _open(workdir, options)
+    checkpoints = stored.opened(workdir, options)
     try:
         yield checkpoints
     except BaseException:
@@ -92,7 +84,7 @@ def save(
                 data=ocp.args.JsonSave(data.get_state()),
                 config=ocp.args.JsonSave(json.loads(cfg.to_json())),
             ),
-            metrics=dict(scores) if scores else None,
+            metrics=dict(scores) if scores and cfg.validation.best in scores else None,
             force=True,
         )
 
@@ -111,14 +103,16 @@ def restore(
     Raises:
       ConfigError: the checkpoint's network is not that of `cfg`, or all are damaged.
     """
-    for step, newer in _newest_first(checkpoints):
+    for step, newer in stored.newest_first(checkpoints):
         try:
-            _check_fit(_config(checkpoints, step), cfg, checkpoints.directory)
-            there = _fields(checkpoints, step)
+            _check_fit(stored.configuration(checkpoints, step), cfg, checkpoints.directory)
+            there = stored.fields(checkpoints, step)
             lost: dict[str, Any] = {name: None for name in vars(empty) if name not in there}
             kept = dataclasses.replace(empty, **lost)
-            read = _read(checkpoints, step, state=_restoring(kept), data=ocp.args.JsonRestore())
-        except DamagedError as error:
+            read = stored.read(
+                checkpoints, step, state=stored.restoring(kept), data=ocp.args.JsonRestore()
+            )
+        except stored.DamagedError as error:
             _warn_or_raise(checkpoints, step, error)
             continue
         data.set_state(read["data"])
@@ -141,13 +135,14 @@ def load(path: str | Path) -> tuple[Config, PyTree]:
     options = ocp.CheckpointManagerOptions(
         read_only=True, create=False, save_interval_steps=0, best_fn=lambda scores: 0.0
     )
-    checkpoints = _open(workdir, options)
+    checkpoints = stored.opened(workdir, options)
     with contextlib.closing(checkpoints):
-        for step, _ in _newest_first(checkpoints):
-            if wanted in (None, step) or step == _best(checkpoints, wanted):
+        wanted = stored.best(checkpoints) if wanted == BEST else wanted
+        for step, _ in stored.newest_first(checkpoints):
+            if wanted in (None, step):
                 try:
                     return _load(checkpoints, step)
-                except DamagedError as error:
+                except stored.DamagedError as error:
                     if wanted is not None:
                         raise
                     _warn_or_raise(checkpoints, step, error)
@@ -155,60 +150,30 @@ def load(path: str | Path) -> tuple[Config, PyTree]:
 
 
 def _load(checkpoints: ocp.CheckpointManager, step: int) -> tuple[Config, PyTree]:
-    cfg = _config(checkpoints, step)
+    cfg = stored.configuration(checkpoints, step)
     empty = train_state.abstract(cfg, model.build(cfg.model), sharding.one_device())
-    name = "ema" if cfg.train.ema and "ema" in _fields(checkpoints, step) else "params"
-    state = _read(checkpoints, step, state=_restoring({name: empty.params}))["state"]
+    name = "ema" if cfg.train.ema and "ema" in stored.fields(checkpoints, step) else "params"
+    state = stored.read(checkpoints, step, state=stored.restoring({name: empty.params}))["state"]
     return cfg, state[name]
 
 
-def _open(workdir: str | Path, options) -> ocp.CheckpointManager:
-    logging.set_verbosity(logging.ERROR)
-    folder = epath.Path(Path(workdir).absolute()) / FOLDER
-    return ocp.CheckpointManager(folder, options=options, item_names=("state", "data", "config"))
-
-
 def _locate(path: Path) -> tuple[Path, int | str | None]:
-    if path.parent.name == FOLDER and path.name.isdigit() and path.is_dir():
+    if path.parent.name == stored.FOLDER and path.name.isdigit() and path.is_dir():
         return path.parent.parent, int(path.name)
     if path.name == BEST and not path.exists():
         path, wanted = path.parent, BEST
     else:
         wanted = None
-    if not (path / FOLDER).is_dir():
+    if not (path / stored.FOLDER).is_dir():
         raise ConfigError(
             f"{path} holds no checkpoint; train first: python train.py --workdir={path}"
         )
     return path, wanted
 
 
-def _newest_first(checkpoints: ocp.CheckpointManager) -> Iterator[tuple[int, list[int]]]:
-    """Each step, and those newer than it."""
-    steps = sorted(checkpoints.all_steps(), reverse=True)
-    return ((step, steps[:index]) for index, step in enumerate(steps))
-
-
-def _best(checkpoints: ocp.CheckpointManager, wanted: int | str | None) -> int | None:
-    if wanted != BEST:
-        return None
-    scores = {step: checkpoints.metrics(step) for step in checkpoints.all_steps()}
-    scores = {step: values for step, values in scores.items() if values}
-    if not scores:
-        raise ConfigError(
-            f"{checkpoints.directory.parent} was not validated; set config.validation.every"
-        )
-    rank = _rank(_config(checkpoints, max(scores)))
-    return max(scores, key=lambda step: rank(scores[step]))
-
-
-def _rank(cfg: Config):
-    """Scores as one number: higher is better."""
-    name = cfg.validation.best
-    sign = 1 if metrics.METRICS[name].higher_is_better else -1
-    return lambda scores: sign * scores[name]
-
-
-def _warn_or_raise(checkpoints: ocp.CheckpointManager, step: int, error: DamagedError) -> None:
+def _warn_or_raise(
+    checkpoints: ocp.CheckpointManager, step: int, error: stored.DamagedError
+) -> None:
     if step == min(checkpoints.all_steps()):
         raise error
     if jax.process_index() == 0:
@@ -228,67 +193,15 @@ def _set_aside(checkpoints: ocp.CheckpointManager, steps: list[int]) -> None:
         checkpoints.reload()
 
 
-def _config(checkpoints: ocp.CheckpointManager, step: int) -> Config:
-    values = _read(checkpoints, step, config=ocp.args.JsonRestore())["config"]
-    try:
-        return Config.from_json(json.dumps(values))
-    except ConfigError as error:
-        raise ConfigError(f"the config in {checkpoints.directory / str(step)}: {error}") from None
-
-
-def _fields(checkpoints: ocp.CheckpointManager, step: int) -> set[str]:
-    """The fields of the state that the checkpoint has."""
-    with _reading(checkpoints, step):
-        folder = checkpoints.directory / str(step) / "state"
-        tree: Any = ocp.PyTreeCheckpointHandler().metadata(folder).tree
-        return {name for name, value in tree.items() if value is not None}
-
-
-def _restoring(tree: PyTree) -> Any:
-    places = ocp.checkpoint_utils.construct_restore_args(tree)
-    return ocp.args.PyTreeRestore(item=tree, restore_args=places, partial_restore=True)
-
-
-def _read(checkpoints: ocp.CheckpointManager, step: int, **items: Any) -> Any:
-    with _reading(checkpoints, step):
-        if "state" in items:
-            _read_through(checkpoints.directory / str(step) / "state")
-        return checkpoints.restore(step, args=ocp.args.Composite(**items))
-
-
-@contextlib.contextmanager
-def _reading(checkpoints: ocp.CheckpointManager, step: int) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        # What lacks or does not match is told by errors of many types, a plain Exception too.
-        raise DamagedError(
-            f"the checkpoint {checkpoints.directory / str(step)} cannot be read: it is damaged or "
-            f"was written by another version ({_brief(error)})"
-        ) from error
-
-
 @contextlib.contextmanager
 def _writing(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         raise InputError(
-            f"{checkpoints.directory}: a checkpoint cannot be written ({_brief(error)}); make room "
-            "and start again: the older checkpoints are intact"
+            f"{checkpoints.directory}: a checkpoint cannot be written ({stored.brief(error)}); make "
+            "room and start again: the older checkpoints are intact"
         ) from error
-
-
-def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
-
-
-def _read_through(folder: epath.Path) -> None:
-    # orbax reads all arrays at once, and what is still under way when one of them fails complains
-    # on stderr from threads of its own. Here the first damaged one is all there is to say.
-    arrays = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{folder}/"}).result()
-    for name in arrays.list().result():
-        arrays.read(name).result()
 
 
 def _check_fit(saved: Config, cfg: Config, folder) -> None:
