@@ -199,8 +199,8 @@ def _writing(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
         yield
     except Exception as error:
         raise InputError(
-            f"{checkpoints.directory}: a checkpoint cannot be written ({stored.brief(error)}); make "
-            "room and start again: the older checkpoints are intact"
+            f"{checkpoints.directory}: a checkpoint cannot be written ({stored.brief(error)}); "
+            "make room and start again: the older checkpoints are intact"
         ) from error
 
 
