@@ -26,7 +26,8 @@ class DamagedError(ConfigError):
 
 def opened(workdir: str | Path, options: Any) -> ocp.CheckpointManager:
     """The folder of a run's checkpoints."""
-    logging.set_verbosity(logging.ERROR)
+    # Its errors reach us as exceptions; as log lines they would be told twice.
+    logging.set_verbosity(logging.FATAL)
     folder = epath.Path(Path(workdir).absolute()) / FOLDER
     return ocp.CheckpointManager(folder, options=options, item_names=("state", "data", "config"))
 
