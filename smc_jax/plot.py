@@ -17,7 +17,7 @@ from smc_jax import command, files
 from smc_jax.errors import ConfigError, InputError
 
 COLUMNS = 4
-POINTS = 400
+POINTS = 100
 """A curve of more steps than this is drawn by means over as many intervals, above a pale band of
 what lies between the 10th and the 90th percentile."""
 HIDDEN = ("chosen_", "importance_")
@@ -70,7 +70,8 @@ def draw(runs: Mapping[str, Curves], names: Sequence[str] = ()) -> bytes:
     if unknown or not known:
         raise ConfigError(f"no run has logged {', '.join(unknown) or 'anything'}; there is "
                           f"{', '.join(known) or 'nothing yet'}")  # fmt: skip
-    chosen = list(names) or [name for name in known if not name.startswith(HIDDEN)]
+    shown = sorted(known, key=lambda name: name != "loss")
+    chosen = list(names) or [name for name in shown if not name.startswith(HIDDEN)]
     columns = min(COLUMNS, len(chosen))
     rows = -(-len(chosen) // columns)
     figure = Figure(figsize=(3.4 * columns, 2.4 * rows + 0.4), layout="constrained")
