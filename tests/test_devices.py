@@ -17,9 +17,9 @@ from smc_jax.config import Config, override
 from smc_jax.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
-# Loops over tokens and one direction are compiled in a fraction of the time.
-QUICK = {"model.scan_method": "reference", "model.bidirectional": False}
-VALUES = tiny.TINY | QUICK | {"model.mafe": True, "data.batch": 8, "train.ema": 0.9}
+WAIT = 600
+"""Seconds, on a machine that has much else to do."""
+VALUES = tiny.TINY | tiny.QUICK | {"model.mafe": True, "data.batch": 8, "train.ema": 0.9}
 
 ON_MANY = """
 import json, sys
@@ -139,11 +139,13 @@ def pair(values, cached, workdir):
 
 def test_two_processes_train_as_one_does_and_stop_together(values, cached, tmp_path):
     values = values | {"validation.every": 3, "validation.split": "train", "validation.pairs": 3}
-    values |= {"validation.metrics": "EN,SD,VIF", "train.save_every": 1000}
+    values |= {"validation.metrics": "EN,SD", "validation.best": "SD", "model.mafe": False}
+    values |= {"train.save_every": 1000}
     alone = start(values, cached, tmp_path / "alone")
-    assert alone.wait(timeout=300) == 0, alone.stdout.read()
+    told = alone.communicate(timeout=WAIT)[0]
+    assert alone.returncode == 0, told
     two = pair(values, cached, tmp_path / "two")
-    told = [process.communicate(timeout=300)[0] for process in two]
+    told = [process.communicate(timeout=WAIT)[0] for process in two]
     assert [process.returncode for process in two] == [0, 0], told
     assert "batch 8: 4 devices x 1 parts x 2 pairs" in told[0]
     assert "step 6/6" in told[0]
@@ -158,14 +160,14 @@ def test_two_processes_train_as_one_does_and_stop_together(values, cached, tmp_p
         if line.startswith("step "):
             break
     two[1].send_signal(signal.SIGTERM)
-    told = [process.communicate(timeout=300)[0] for process in two]
+    told = [process.communicate(timeout=WAIT)[0] for process in two]
     assert [process.returncode for process in two] == [0, 0], told
     assert "stopped after step" in told[0]
     step = int(told[0].partition("stopped after step ")[2].split()[0])
     saved = [p.name for p in (tmp_path / "stopped" / "checkpoints").iterdir()]
     assert saved == [str(step)]
     alone = start(more | {"train.steps": step + 1}, cached, tmp_path / "stopped")
-    assert f"going on from step {step}" in alone.communicate(timeout=300)[0]
+    assert f"going on from step {step}" in alone.communicate(timeout=WAIT)[0]
     assert alone.returncode == 0
     assert [line["step"] for line in metrics(tmp_path / "stopped")] == list(range(1, step + 2))
 

@@ -12,7 +12,7 @@ from smc_jax import model, sharding, train_state, train_step
 from smc_jax.config import Config, override
 from smc_jax.types import Batch
 
-SMALL = tiny.TINY | {"model.mafe": True, "data.batch": 4}
+SMALL = tiny.TINY | tiny.QUICK | {"model.mafe": True, "data.batch": 4}
 
 
 @pytest.fixture(scope="module", autouse=True)
