@@ -47,6 +47,7 @@ format: $(INSTALLED)
 bench: $(INSTALLED)
 	$(PY) -m benchmarks.scan
 	$(PY) -m benchmarks.model
+	$(PY) -m benchmarks.training
 	$(PY) -m benchmarks.metrics
 
 clean:

@@ -1,116 +1,216 @@
-"""Checkpoints: state, data iterator and configuration of a run, by orbax."""
+"""Checkpoints: state, data iterator, configuration and validation of a run, by orbax."""
 
+import contextlib
 import dataclasses
 import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import grain
 import jax
 import orbax.checkpoint as ocp
-import tensorstore
-from absl import logging
-from etils import epath
+from jax.experimental import multihost_utils
 from jaxtyping import PyTree
+from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from smc_jax import model, sharding, train_state
+from smc_jax import model, sharding, stored, train_state
 from smc_jax.config import Config
-from smc_jax.errors import ConfigError
+from smc_jax.errors import ConfigError, InputError
 from smc_jax.train_state import TrainState
 
-FOLDER = "checkpoints"
+BEST = "best"
+"""In the place of a step: the one whose validation was best."""
+DAMAGED = "damaged_checkpoints"
 
 
-def manager(workdir: str | Path, keep: int = 1) -> ocp.CheckpointManager:
-    """The checkpoints of a run; it writes in the background and keeps the newest `keep`."""
-    logging.set_verbosity(logging.WARNING)
-    return ocp.CheckpointManager(
-        epath.Path(Path(workdir).absolute()) / FOLDER,
-        options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True),
-        item_names=("state", "data", "config"),
+@contextlib.contextmanager
+def manager(workdir: str | Path, cfg: Config) -> Iterator[ocp.CheckpointManager]:
+    """The checkpoints of a run that trains; it writes in the background, keeps the newest
+    `train.keep` and the best, and clears away what a killed run left half-written.
+
+    Raises:
+      InputError: at the end, if the last checkpoint could not be written.
+    """
+    keep: list[Any] = [preservation_policy.LatestN(cfg.train.keep)]
+    if cfg.validation.every:
+        best = preservation_policy.BestN(
+            get_metric_fn=stored.rank(cfg), n=1, keep_checkpoints_without_metrics=False
+        )
+        keep.append(best)
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
+        best_fn=stored.rank(cfg) if cfg.validation.every else None,
+        cleanup_tmp_directories=True,
+        enable_async_checkpointing=True,
     )
+    checkpoints = stored.opened(workdir, options)
+    try:
+        yield checkpoints
+    except BaseException:
+        # What went wrong first is what there is to say.
+        with contextlib.suppress(Exception):
+            checkpoints.close()
+        raise
+    with _writing(checkpoints):
+        checkpoints.close()
 
 
-def save(checkpoints: ocp.CheckpointManager, state: TrainState, data, cfg: Config) -> None:
-    """Starts to save the run as it is now; the newest checkpoint is never saved twice."""
-    step = int(state.step)
+def save(
+    checkpoints: ocp.CheckpointManager,
+    step: int,
+    state: TrainState,
+    data,
+    cfg: Config,
+    scores: Mapping[str, float] | None = None,
+) -> None:
+    """Starts to save the run as it is after `step`; the newest checkpoint is never saved twice.
+
+    Args:
+      scores: of the validation of this step, if there was one.
+
+    Raises:
+      InputError: this checkpoint, or the one before it, cannot be written.
+    """
     if checkpoints.latest_step() == step:
         return
-    checkpoints.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            data=grain.checkpoint.CheckpointSave(data),
-            config=ocp.args.JsonSave(json.loads(cfg.to_json())),
-        ),
-    )
-
-
-def restore(checkpoints: ocp.CheckpointManager, empty: TrainState, data, cfg: Config) -> TrainState:
-    """The newest state, laid out like the abstract state `empty`; `data` goes on from there too.
-
-    Raises:
-      ConfigError: the checkpoint's network is not that of `cfg`, or the checkpoint is damaged.
-    """
-    step = _latest(checkpoints)
-    _check_fit(_config(checkpoints, step), cfg, checkpoints.directory)
-    iterator = grain.checkpoint.CheckpointRestore(data)
-    return _read(checkpoints, step, state=ocp.args.StandardRestore(empty), data=iterator)["state"]
-
-
-def load(workdir: str | Path) -> tuple[Config, PyTree]:
-    """The configuration and the parameters of a run's newest checkpoint.
-
-    Raises:
-      ConfigError: there is no checkpoint in `workdir`, or it is damaged.
-    """
-    if not (Path(workdir) / FOLDER).is_dir():
-        raise ConfigError(
-            f"{workdir} holds no checkpoint; train first: python train.py --workdir=…"
+    with _writing(checkpoints):
+        checkpoints.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.PyTreeSave(state),
+                # The same in every process, and for any number of them.
+                data=ocp.args.JsonSave(data.get_state()),
+                config=ocp.args.JsonSave(json.loads(cfg.to_json())),
+            ),
+            metrics=dict(scores) if scores and cfg.validation.best in scores else None,
+            force=True,
         )
-    with manager(workdir) as checkpoints:
-        step = _latest(checkpoints)
-        cfg = _config(checkpoints, step)
-        empty = train_state.abstract(cfg, model.build(cfg.model), sharding.make_mesh())
-        state = _read(checkpoints, step, state=ocp.args.StandardRestore(empty))["state"]
-    return cfg, jax.device_put(state.params, jax.local_devices()[0])
 
 
-def _latest(checkpoints: ocp.CheckpointManager) -> int:
-    step = checkpoints.latest_step()
-    if step is None:
-        raise ConfigError(f"{checkpoints.directory} holds no checkpoint yet")
-    return step
+def restore(
+    checkpoints: ocp.CheckpointManager, empty: TrainState, data, cfg: Config
+) -> TrainState | None:
+    """The newest state that can be read, or None if there is none; `data` goes on from there too.
+
+    Newer ones, which are damaged, are moved to `<workdir>/damaged_checkpoints`.
+
+    Args:
+      empty: an abstract state, for shapes and places. What was not kept when the checkpoint was
+        written, such as the mean of the weights, begins there.
+
+    Raises:
+      ConfigError: the checkpoint's network is not that of `cfg`, or all are damaged.
+    """
+    for step, newer in stored.newest_first(checkpoints):
+        try:
+            _check_fit(stored.configuration(checkpoints, step), cfg, checkpoints.directory)
+            there = stored.fields(checkpoints, step)
+            lost: dict[str, Any] = {name: None for name in vars(empty) if name not in there}
+            kept = dataclasses.replace(empty, **lost)
+            read = stored.read(
+                checkpoints, step, state=stored.restoring(kept), data=ocp.args.JsonRestore()
+            )
+        except stored.DamagedError as error:
+            _warn_or_raise(checkpoints, step, error)
+            continue
+        data.set_state(read["data"])
+        _set_aside(checkpoints, newer)
+        return train_state.fill(read["state"], empty)
+    return None
 
 
-def _config(checkpoints: ocp.CheckpointManager, step: int) -> Config:
-    values = _read(checkpoints, step, config=ocp.args.JsonRestore())["config"]
-    try:
-        return Config.from_json(json.dumps(values))
-    except ConfigError as error:
-        raise ConfigError(f"the config in {checkpoints.directory / str(step)}: {error}") from None
+class Saved(NamedTuple):
+    """What there is to evaluate in a checkpoint."""
+
+    config: Config
+    params: PyTree
+    """Or their running mean, if the run has one."""
+    step: int
 
 
-def _read(checkpoints: ocp.CheckpointManager, step: int, **items: Any) -> Any:
-    try:
-        if "state" in items:
-            _read_through(checkpoints.directory / str(step) / "state")
-        return checkpoints.restore(step, args=ocp.args.Composite(**items))
-    except Exception as error:
-        # What lacks or does not match is told by errors of many types, a plain Exception too.
+def load(path: str | Path) -> Saved:
+    """The network of a run.
+
+    Args:
+      path: a workdir, for its newest checkpoint that can be read; `<workdir>/best`, for the best by
+        `validation.best`; or the folder of one checkpoint, `<workdir>/checkpoints/<step>`.
+
+    Raises:
+      ConfigError: there is no checkpoint, or it is damaged.
+    """
+    workdir, wanted = _locate(Path(path))
+    options = ocp.CheckpointManagerOptions(
+        read_only=True, create=False, save_interval_steps=0, best_fn=lambda scores: 0.0
+    )
+    checkpoints = stored.opened(workdir, options)
+    with contextlib.closing(checkpoints):
+        wanted = stored.best(checkpoints) if wanted == BEST else wanted
+        for step, _ in stored.newest_first(checkpoints):
+            if wanted in (None, step):
+                try:
+                    return _load(checkpoints, step)
+                except stored.DamagedError as error:
+                    if wanted is not None:
+                        raise
+                    _warn_or_raise(checkpoints, step, error)
+    raise ConfigError(f"{path} holds no such checkpoint")
+
+
+def _load(checkpoints: ocp.CheckpointManager, step: int) -> Saved:
+    cfg = stored.configuration(checkpoints, step)
+    empty = train_state.abstract(cfg, model.build(cfg.model), sharding.one_device())
+    name = "ema" if cfg.train.ema and "ema" in stored.fields(checkpoints, step) else "params"
+    state = stored.read(checkpoints, step, state=stored.restoring({name: empty.params}))["state"]
+    return Saved(cfg, state[name], step)
+
+
+def _locate(path: Path) -> tuple[Path, int | str | None]:
+    if path.parent.name == stored.FOLDER and path.name.isdigit() and path.is_dir():
+        return path.parent.parent, int(path.name)
+    if path.name == BEST and not path.exists():
+        path, wanted = path.parent, BEST
+    else:
+        wanted = None
+    if not (path / stored.FOLDER).is_dir():
         raise ConfigError(
-            f"the checkpoint {checkpoints.directory / str(step)} cannot be read: it is damaged or "
-            "was written by another version; without that folder, the one before it is taken "
-            f"({type(error).__name__}: {' '.join(str(error).split()):.200})"
+            f"{path} holds no checkpoint; train first: python train.py --workdir={path}"
+        )
+    return path, wanted
+
+
+def _warn_or_raise(
+    checkpoints: ocp.CheckpointManager, step: int, error: stored.DamagedError
+) -> None:
+    if step == min(checkpoints.all_steps()):
+        raise error
+    if jax.process_index() == 0:
+        print(f"warning: {error}; taking the one before it", file=sys.stderr)
+
+
+def _set_aside(checkpoints: ocp.CheckpointManager, steps: list[int]) -> None:
+    # Their steps are to be saved again.
+    for step in steps if jax.process_index() == 0 else ():
+        there = Path(checkpoints.directory.parent) / DAMAGED
+        there.mkdir(exist_ok=True)
+        free = next(f"{step}.{i}" for i in range(10**6) if not (there / f"{step}.{i}").exists())
+        os.replace(checkpoints.directory / str(step), there / free)
+    if steps:
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("set aside")
+        checkpoints.reload()
+
+
+@contextlib.contextmanager
+def _writing(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise InputError(
+            f"{checkpoints.directory}: a checkpoint cannot be written ({stored.brief(error)}); "
+            "make room and start again: the older checkpoints are intact"
         ) from error
-
-
-def _read_through(folder: epath.Path) -> None:
-    # orbax reads all arrays at once, and what is still under way when one of them fails complains
-    # on stderr from threads of its own. Here the first damaged one is all there is to say.
-    arrays = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{folder}/"}).result()
-    for name in arrays.list().result():
-        arrays.read(name).result()
 
 
 def _check_fit(saved: Config, cfg: Config, folder) -> None:
@@ -122,7 +222,7 @@ def _check_fit(saved: Config, cfg: Config, folder) -> None:
     differ = [
         f"{name} is {theirs[name]} there, {ours[name]} here"
         for name in ours
-        if ours[name] != theirs[name] and name != "model.scan_method"
+        if ours[name] != theirs[name] and name not in ("model.scan_method", "model.remat")
     ]
     if differ:
         raise ConfigError(

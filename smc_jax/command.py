@@ -9,8 +9,9 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from smc_jax.config import Config, check_field
+from smc_jax.config import Config
 from smc_jax.errors import ConfigError, InputError
+from smc_jax.fields import check_field
 
 
 def run(main: Callable[[], int | None]) -> None:

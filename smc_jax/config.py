@@ -4,16 +4,24 @@ Defaults are the paper's setting. Where the paper is silent they are our choice,
 """
 
 import dataclasses
-import difflib
 import json
-import math
-import typing
-from collections.abc import Mapping
-from typing import Any
 
+from smc_jax import fields
 from smc_jax.errors import ConfigError
+from smc_jax.fields import CHOICES, TASKS, override
 
-TASKS = ("ivif", "mdif", "mfif", "meif")
+__all__ = [
+    "CHOICES",
+    "TASKS",
+    "Config",
+    "Data",
+    "Loss",
+    "Model",
+    "Optim",
+    "Train",
+    "Validation",
+    "override",
+]
 
 
 @dataclasses.dataclass
@@ -76,6 +84,8 @@ class Model:
     mean, and a residual."""
     scan_method: str = "auto"
     """Implementation of the selective scan; see `smc_jax.selective_scan`."""
+    remat: bool = False
+    """In training, compute each block anew for the gradient instead of keeping what is inside."""
 
 
 @dataclasses.dataclass
@@ -129,16 +139,59 @@ class Optim:
 
 @dataclasses.dataclass
 class Train:
-    """How long, and what is written on the way."""
+    """How long, on what, and what is written on the way."""
 
     steps: int = 10_000
     """(ours)"""
     seed: int = 0
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after the other, to save memory."""
+    fsdp: int = 1
+    """Devices that share one copy of the weights; the others hold a copy each."""
+    distributed: bool = False
+    """Join the other processes of the job (Slurm, MPI, Kubernetes, TPU, or given by flags)."""
+    dtype: str = "float32"
+    """Type that the network computes in while training: `float32` or `bfloat16`. Weights, their
+    updates, the states of the scans and the losses are float32."""
+    ema: float = 0.0
+    """Share that a running mean of the weights keeps of itself in a step; evaluation takes that
+    mean. 0: there is none."""
+    init_from: str = ""
+    """Begin with these weights: a run's workdir or the folder of one of its checkpoints, a
+    .safetensors file, or a packaged name."""
+    max_bad_steps: int = 10
+    """Steps in a row whose loss, gradient or new weights are not finite; each is skipped, and one
+    more ends the run."""
+    debug_nans: bool = False
+    """Stop in the operation that makes the first NaN (slow)."""
     log_every: int = 10
     image_every: int = 500
     save_every: int = 500
     keep: int = 2
     """Newest checkpoints that are kept."""
+    trace_steps: int = 0
+    """Steps to profile, soon after the start, into `<workdir>/trace`."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard too."""
+    wandb: str = ""
+    """Project at Weights & Biases to log to as well."""
+
+
+@dataclasses.dataclass
+class Validation:
+    """Image metrics on pairs that are not trained on (ours)."""
+
+    every: int = 0
+    """Steps between validations; 0: there are none."""
+    split: str = "val"
+    """A split of the data set, or a part of one, such as `train[90%:]`."""
+    pairs: int = 16
+    """How many of its pairs, spread over it; 0: all."""
+    metrics: str = "paper"
+    """A set of `smc_jax.metrics`, or names with commas between."""
+    best: str = "VIF"
+    """The metric by which one checkpoint is kept as the best; as `--checkpoint=<workdir>/best`
+    the commands take it."""
 
 
 @dataclasses.dataclass
@@ -154,6 +207,7 @@ class Config:
     loss: Loss = dataclasses.field(default_factory=Loss)
     optim: Optim = dataclasses.field(default_factory=Optim)
     train: Train = dataclasses.field(default_factory=Train)
+    validation: Validation = dataclasses.field(default_factory=Validation)
 
     def check(self) -> "Config":
         """Returns self.
@@ -161,18 +215,7 @@ class Config:
         Raises:
           ConfigError: a value has the wrong type or lies outside what can be run.
         """
-        _check_types(self, "config")
-        for field, allowed in CHOICES.items():
-            value = _get(self, field)
-            if value not in allowed:
-                raise ConfigError(f"config.{field} is {value!r}; it may be {', '.join(allowed)}")
-        for field, least in _LEAST.items():
-            value = _get(self, field)
-            if not least <= value < math.inf:  # and nan is not
-                raise ConfigError(f"config.{field} is {value}; it must be at least {least}")
-        for field in ("optim.b1", "optim.b2"):
-            if not 0.0 <= _get(self, field) < 1.0:
-                raise ConfigError(f"config.{field} is {_get(self, field)}; it must lie in [0, 1)")
+        fields.check(self)
         if self.model.top_k > self.model.experts:
             raise ConfigError(
                 f"config.model.top_k is {self.model.top_k}, more than the "
@@ -199,99 +242,4 @@ class Config:
         Raises:
           ConfigError: a field is unknown or a value does not fit.
         """
-        return override(cls(), _flatten(json.loads(text)))
-
-
-def override(config: Config, values: Mapping[str, Any]) -> Config:
-    """A checked copy of `config` with dotted fields replaced, e.g. `{"loss.fcl": 0.0}`.
-
-    Raises:
-      ConfigError: a field is unknown (the message lists the valid ones) or a value does not fit.
-    """
-    config = typing.cast(Config, _copy(config))
-    for path, value in values.items():
-        parent, _, name = path.rpartition(".")
-        check_field(config, path)
-        setattr(_get(config, parent), name, value)
-    return config.check()
-
-
-def check_field(config: Config, path: str) -> None:
-    """Raises ConfigError, with the valid names, if there is no field `path`, e.g. `loss.fcl`."""
-    node: Any = config
-    for name in path.split("."):
-        fields = dataclasses.fields(node) if dataclasses.is_dataclass(node) else ()
-        names = [f.name for f in fields]
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {close[0]}?" if close else "."
-            raise ConfigError(f"unknown config field {path}{hint} Valid here: {', '.join(names)}")
-        node = getattr(node, name)
-
-
-CHOICES = {
-    "task": (*TASKS, "general"),
-    "model.frequency_order": ("ring", "raster"),
-    "model.cross_order": ("interleave", "concatenate"),
-    "model.output": ("image", "residual", "blend"),
-    "model.scan_method": ("auto", "reference", "associative", "chunked", "two_level", "pallas"),
-    "loss.intensity_rule": ("max", "mean", "sharper", "task"),
-    "loss.wavelet": ("haar", "cdf53", "cdf97"),
-    "loss.feature_split": ("channel", "spatial"),
-    "loss.balance": ("image", "running"),
-    "optim.schedule": ("halving_cosine", "cosine", "sgdr", "step", "constant"),
-}
-_LEAST = {
-    "data.crop": 16,
-    "data.batch": 1,
-    "data.threads": 1,
-    "model.width": 2,
-    "model.state": 1,
-    "model.channel_state": 1,
-    "model.dt_rank": 1,
-    "model.experts": 1,
-    "model.top_k": 1,
-    "model.decoder_layers": 1,
-    **{f"loss.{f.name}": 0.0 for f in dataclasses.fields(Loss) if f.type is float},
-    "optim.lr": 0.0,
-    "optim.period": 1,
-    "optim.floor": 0.0,
-    "optim.clip": 0.0,
-    **{f"train.{f.name}": 1 for f in dataclasses.fields(Train)},
-    "train.seed": 0,
-}
-
-
-def _get(node: Any, path: str) -> Any:
-    for part in filter(None, path.split(".")):
-        node = getattr(node, part)
-    return node
-
-
-def _copy(node: Any) -> Any:
-    if not dataclasses.is_dataclass(node):
-        return node
-    return type(node)(**{f.name: _copy(getattr(node, f.name)) for f in dataclasses.fields(node)})
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        path = f"{prefix}{name}"
-        flat |= _flatten(value, f"{path}.") if isinstance(value, dict) else {path: value}
-    return flat
-
-
-def _check_types(node: Any, path: str) -> None:
-    for field in dataclasses.fields(node):
-        value = getattr(node, field.name)
-        here = f"{path}.{field.name}"
-        if dataclasses.is_dataclass(field.type):
-            if not isinstance(value, typing.cast(type, field.type)):
-                raise ConfigError(f"{here} holds fields of its own and cannot be replaced")
-            _check_types(value, here)
-        elif field.type is float and isinstance(value, int) and not isinstance(value, bool):
-            setattr(node, field.name, float(value))
-        elif type(value) is not field.type:
-            wanted = typing.cast(type, field.type).__name__
-            raise ConfigError(f"{here} is {value!r}; it must be of type {wanted}")
+        return override(cls(), fields.flatten(json.loads(text)))

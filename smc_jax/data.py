@@ -48,7 +48,7 @@ def open_source(dir: str, name: str, split: str) -> Any:
     try:
         builder: Any = tfds.builder_from_directory(versions[-1].parent)
         splits = builder.info.splits
-        source = builder.as_data_source(split) if split in splits else None
+        source = builder.as_data_source(split) if split.partition("[")[0] in splits else None
         _ = source and source[0]
     except Exception as error:
         # Each of the files is read by another library, with errors of its own.
@@ -88,8 +88,8 @@ def decode(record: dict) -> Example:
 def batches(data: config.Data, task: str, seed: int) -> grain.DatasetIterator:
     """An endless iterator over shuffled, augmented batches; the same seed gives the same batches.
 
-    Each process reads its own share of the data set, and of each batch. The iterator's
-    `get_state` and `set_state` resume it exactly.
+    Each process reads its own share of each batch. The iterator's `get_state` is the same in all of
+    them, and `set_state` resumes it exactly, in any number of processes.
 
     Args:
       data: which data sets, and how their crops are made.
@@ -103,21 +103,15 @@ def batches(data: config.Data, task: str, seed: int) -> grain.DatasetIterator:
     shards = jax.process_count()
     if data.batch % shards:
         raise ConfigError(f"config.data.batch is {data.batch}; {shards} processes must divide it")
-    mix = shares(data.name)
-    parts = []
-    for index, name in enumerate(mix):
-        source = open_source(data.dir, name, data.split)
+    sources = _open(data)
+    for name, source in sources.items():
         _check(source.dataset_info.metadata, name, data, task)
-        if len(source) < shards:
-            raise ConfigError(
-                f"{name} has {len(source)} pairs in {data.split}, for {shards} processes"
-            )
-        part = grain.MapDataset.source(source)[jax.process_index() :: shards]
-        part = part.seed(seed + index).shuffle().repeat()
-        parts.append(part.random_map(Augment(data.crop, data.augment)))
-    dataset = grain.MapDataset.mix(parts, list(mix.values()))
-    reading = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=2 * data.threads)
+    dataset = _ordered(data, sources, seed)
+    dataset = dataset.random_map(Augment(data.crop, data.augment), seed=seed)
+    # Shares are cut from each batch, so that the batches are the same for any number of processes.
     dataset = dataset.batch(data.batch // shards, drop_remainder=True)
+    dataset = dataset[jax.process_index() :: shards]
+    reading = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=2 * data.threads)
     return iter(dataset.to_iter_dataset(reading))
 
 
@@ -141,6 +135,26 @@ def shares(names: str) -> dict[str, float]:
             )
         found[name] = value
     return found
+
+
+def names(data: config.Data, seed: int, step: int) -> list[str]:
+    """The names of the pairs in the batch that `batches` gives to a step, counted from 1."""
+    order: Any = _ordered(data, _open(data), seed)
+    first = (step - 1) * data.batch
+    return [order[i]["name"].decode() for i in range(first, first + data.batch)]
+
+
+def _open(data: config.Data) -> dict[str, Any]:
+    return {name: open_source(data.dir, name, data.split) for name in shares(data.name)}
+
+
+def _ordered(data: config.Data, sources: Mapping[str, Any], seed: int) -> grain.MapDataset:
+    """The records of all data sets in the order of training, each shuffled anew in every epoch."""
+    parts = [
+        grain.MapDataset.source(source).seed(seed + index).shuffle().repeat()
+        for index, source in enumerate(sources.values())
+    ]
+    return grain.MapDataset.mix(parts, list(shares(data.name).values()))
 
 
 class Augment(grain.transforms.RandomMap):
@@ -177,7 +191,7 @@ def _check(metadata: Mapping[str, Any], name: str, data: config.Data, task: str)
         raise ConfigError(f"{name} is not of this version; build it again with --overwrite")
     if task not in ("general", metadata["task"]):
         raise ConfigError(f"{name} holds pairs for {metadata['task']}, but config.task is {task}")
-    least = metadata["smallest"][data.split]
+    least = metadata["smallest"][data.split.partition("[")[0]]
     if min(least["height"], least["width"]) < data.crop:
         raise ConfigError(
             f"config.data.crop is {data.crop}, but {least['name']} of {name} is "

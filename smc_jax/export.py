@@ -66,9 +66,7 @@ def read(path: str) -> Weights:
     """
     if Path(path).suffix == weights.SUFFIX:
         return weights.read(path)
-    config, params = checkpoint.load(path)
-    with checkpoint.manager(path) as checkpoints:
-        step = checkpoints.latest_step()
+    config, params, step = checkpoint.load(path)
     about = {"data": config.data.name, "steps": step, "seed": config.train.seed}
     return Weights(config, params, about)
 

@@ -1,7 +1,9 @@
 """Files that appear whole or not at all, and folders that can be written to."""
 
 import contextlib
+import fcntl
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,3 +56,33 @@ def check_folder(path: str | Path, flag: str) -> None:
         raise InputError(f"{flag}={path}: {there} is a file; give a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"{flag}={path}: {there} may not be written to; give another folder")
+
+
+@contextlib.contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """Keeps other runs out of a folder, which is made if there is none.
+
+    The system drops the lock when the process ends, in whatever way.
+
+    Raises:
+      InputError: another run has it, or the folder cannot be written to.
+    """
+    path = Path(folder) / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise InputError(
+                f"{folder} is in use by {file.read().strip() or 'another run'}; wait for its end "
+                "or give another folder"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield

@@ -89,7 +89,8 @@ class FrequencyRotation(nn.Module):
     def __call__(self, features: Features) -> tuple[Features, Scalar]:
         """Returns the enhanced features and the largest amplitude after the scan."""
         height, width, channels = features.shape[1:]
-        spectrum = _spectrum(features)
+        # There is no transform in bfloat16.
+        spectrum = _spectrum(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
         polar = jnp.log1p(_amplitude(spectrum)), _phase(spectrum)
         x = jnp.stack([nn.silu(DepthwiseConv()(v)) for v in polar])
 
@@ -103,7 +104,7 @@ class FrequencyRotation(nn.Module):
 
         spectrum = jax.lax.complex(amplitude * jnp.cos(phase), amplitude * jnp.sin(phase))
         enhanced = jnp.fft.irfft2(spectrum, s=(height, width), axes=(1, 2), norm="ortho")
-        return enhanced * nn.silu(features), jnp.abs(amplitude).max()
+        return enhanced.astype(features.dtype) * nn.silu(features), jnp.abs(amplitude).max()
 
 
 class MAFE(nn.Module):

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jax import lax
@@ -43,6 +44,7 @@ class MCCM(nn.Module):
     bidirectional: bool = True
     order: str = "interleave"
     scan_method: str = "auto"
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -56,6 +58,8 @@ class MCCM(nn.Module):
         def run(weights, a, b):
             return cross_modal_mamba(weights, a, b, order=self.order, method=self.scan_method)
 
+        if self.remat:
+            run = jax.checkpoint(run)
         if not train:
             return moe.chosen_experts(run, weights, a, b, routing), routing, None
         fused, outputs = moe.all_experts(run, weights, a, b, routing)

@@ -1,6 +1,7 @@
 """SMC-Mamba: shallow features, MAFE for each source, MCCM, decoder (the paper's Figure 1)."""
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -41,7 +42,9 @@ class Encoder(nn.Module):
 
 
 class SMCMamba(nn.Module):
-    """The whole network. Attributes are the fields of `config.Model`, where each is explained."""
+    """The whole network. Attributes are the fields of `config.Model`, where each is explained, and
+    `dtype`: the type of the features, if it is not that of the images.
+    """
 
     width: int = 32
     state: int = 16
@@ -63,6 +66,8 @@ class SMCMamba(nn.Module):
     decoder_layers: int = 3
     output: str = "image"
     scan_method: str = "auto"
+    remat: bool = False
+    dtype: Any = None
 
     @nn.compact
     def __call__(
@@ -82,10 +87,11 @@ class SMCMamba(nn.Module):
           The fused images, and what losses and figures need. In training the images may leave
           [0, 1] a little, unless `output` is `image`.
         """
-        first = Encoder(self.width, self._mafe(), name="source_a")
-        second = first if self.share_mafe else Encoder(self.width, self._mafe(), name="source_b")
-        features_a, amplitude_a = first(a)
-        features_b, amplitude_b = second(b)
+        encoder = nn.remat(Encoder) if self.remat else Encoder
+        first = encoder(self.width, self._mafe(), name="source_a")
+        second = first if self.share_mafe else encoder(self.width, self._mafe(), name="source_b")
+        features_a, amplitude_a = first(a.astype(self.dtype or a.dtype))
+        features_b, amplitude_b = second(b.astype(self.dtype or b.dtype))
         if self.mccm:
             fused, routing, experts = self._mccm()(features_a, features_b, pooled, train=train)
             weights, importance = routing.weights, routing.importance
@@ -140,6 +146,7 @@ class SMCMamba(nn.Module):
             bidirectional=self.bidirectional,
             order=self.cross_order,
             scan_method=self.scan_method,
+            remat=self.remat,
             name="mccm",
         )
 

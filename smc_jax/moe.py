@@ -72,7 +72,8 @@ def all_experts(
       F_mf, the weighted sum (Eq. 19), and the output of each expert.
     """
     outputs = run(weights, a, b)
-    return jnp.einsum("e b h w c, b e -> b h w c", outputs, routing.weights), outputs
+    shares = routing.weights.astype(outputs.dtype)
+    return jnp.einsum("e b h w c, b e -> b h w c", outputs, shares), outputs
 
 
 def chosen_experts(

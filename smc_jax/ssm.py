@@ -89,10 +89,11 @@ def scan_tokens(
       x: the sequences.
       method: see `selective_scan`.
     """
+    kind, x = x.dtype, _wide(x)
     y = _scan(directions[0], x, reverse=False, method=method)
     for ssm in directions[1:]:
         y += _scan(ssm, x, reverse=True, method=method)
-    return y
+    return y.astype(kind)
 
 
 def scan_channels(
@@ -106,6 +107,7 @@ def scan_channels(
       method: see `selective_scan`.
     """
     groups, pixels, _ = x.shape
+    kind, x = x.dtype, _wide(x)
     directions = tuple(_merge(ssm, groups) for ssm in directions)
     budget = CPU_STATE if jax.default_backend() == "cpu" else GPU_STATE
     size = min(pixels, max(1, budget // (groups * directions[0].A_log.shape[-1])))
@@ -120,7 +122,12 @@ def scan_channels(
         return y
 
     y = lax.map(block, rearrange(x, "g (m p) l -> m l g p", p=size))
-    return rearrange(y, "m l g p -> g (m p) l")[:, :pixels]
+    return rearrange(y, "m l g p -> g (m p) l")[:, :pixels].astype(kind)
+
+
+def _wide(x: Array) -> Array:
+    """States add up over thousands of tokens: they, and all that they depend on, are float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _scan_scalars(ssm: SSM, x: Float[Array, "l g p"], *, reverse: bool, method: str):

@@ -1,134 +1,196 @@
 """The training loop."""
 
+import contextlib
+import resource
 import sys
-import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
-import numpy as np
-from tqdm import tqdm
+import orbax.checkpoint as ocp
 
-from smc_jax import checkpoint, data, files, model, sharding, train_state, train_step
-from smc_jax.config import Config, Train
+from smc_jax import (
+    checkpoint,
+    data,
+    files,
+    model,
+    panels,
+    processes,
+    sharding,
+    train_state,
+    train_step,
+    weights,
+    writers,
+)
+from smc_jax.config import Config
 from smc_jax.errors import ConfigError, InputError
-from smc_jax.writers import Writer
+from smc_jax.progress import Progress
+from smc_jax.stopping import requests
+from smc_jax.trace import Trace
+from smc_jax.train_state import TrainState
+from smc_jax.types import Batch
+from smc_jax.validation import Validation
 
-LINE_SECONDS = 10
-"""Without a terminal, a line of progress at most this often."""
+
+class Log(NamedTuple):
+    """Where a run tells how it goes."""
+
+    cfg: Config
+    writer: writers.Writers
+    progress: Progress
+    checkpoints: ocp.CheckpointManager
 
 
-def train(cfg: Config, workdir: str | Path) -> None:
+class Turn(NamedTuple):
+    """A step that was dispatched, and what it will have measured."""
+
+    step: int
+    metrics: train_step.Metrics
+    shown: tuple[Batch, train_step.Made] | None
+    """What to draw, if that is due."""
+
+
+def train(cfg: Config, workdir: str | Path) -> int:
     """Trains until `train.steps`, from the newest checkpoint in `workdir` if there is one.
 
+    SIGTERM and SIGINT end it after the step that runs, with a checkpoint.
+
     In each turn of the loop, in this order: the next batch; the step, dispatched and not awaited;
-    the end of the step before it, and what that one measured; then, when due, a panel, and a
-    checkpoint.
+    the end of the step before it, and what that one measured; then, when due, the validation and a
+    checkpoint, for which this step is awaited too.
+
+    Returns:
+      The exit status: 0, or 130 if SIGINT ended it.
 
     Raises:
-      ConfigError: the config, the data set and the workdir do not fit together.
+      ConfigError: the config, the data set, the devices and the workdir do not fit together.
+      InputError: the workdir is in use or cannot be written to, or too many steps were bad.
     """
+    workdir = Path(workdir)
     files.check_folder(workdir, "--workdir")
-    mesh = sharding.make_mesh()
-    if cfg.data.batch % mesh.size:
-        raise ConfigError(
-            f"config.data.batch is {cfg.data.batch}; {mesh.size} devices must divide it"
-        )
+    mesh = sharding.make_mesh(cfg.train.fsdp)
+    each = sharding.check_batch(cfg, mesh)
     if cfg.model.scan_method == "pallas" and jax.default_backend() != "gpu":
         raise ConfigError("config.model.scan_method is pallas, which needs a GPU; take auto")
     network = model.build(cfg.model)
     batches = data.batches(cfg.data, cfg.task, cfg.train.seed)
-    with checkpoint.manager(workdir, cfg.train.keep) as checkpoints:
-        if checkpoints.latest_step() is None:
-            state = train_state.create(cfg, network, mesh)
-        else:
-            empty = train_state.abstract(cfg, network, mesh)
-            state = checkpoint.restore(checkpoints, empty, batches, cfg)
+    validation = Validation(cfg, network) if cfg.validation.every else None
+    with (
+        files.locked(workdir) if processes.first() else contextlib.nullcontext(),
+        requests() as stop,
+        checkpoint.manager(workdir, cfg) as checkpoints,
+        jax.debug_nans(cfg.train.debug_nans),
+    ):
+        empty = train_state.abstract(cfg, network, mesh)
+        state = checkpoint.restore(checkpoints, empty, batches, cfg)
+        if state is None:
+            state = _begin(cfg, network, mesh)
         start, last = int(state.step), cfg.train.steps
         if start >= last:
-            print(f"{workdir} is trained: step {start} of {last}")
-            return
+            processes.tell(f"{workdir} is trained: step {start} of {last}")
+            return 0
         if start:
-            print(f"{workdir}: going on from step {start}")
+            processes.tell(f"{workdir}: going on from step {start}")
+        if mesh.size > 1 or cfg.train.accumulate > 1:
+            processes.tell(
+                f"batch {cfg.data.batch}: {mesh.size} devices x {cfg.train.accumulate} parts x "
+                f"{each} pairs"
+            )
         step = train_step.jit_step(cfg, network, mesh)
         with (
-            closing(Writer(workdir, start)) as writer,
             closing(Progress(start, last, cfg.data.batch)) as progress,
+            closing(writers.of(cfg, workdir, start, progress)) as writer,
+            closing(Trace(workdir / "trace", start, last, cfg.train.trace_steps)) as trace,
         ):
-            running: tuple[int, train_step.Metrics] | None = None
+            log = Log(cfg, writer, progress, checkpoints)
+            turn: Turn | None = None
             for now in range(start + 1, last + 1):
                 batch = sharding.put(next(batches), mesh)
-                state, metrics, fused = step(state, batch)
-                if running is not None:
-                    _finish(cfg.train, writer, progress, *running)
-                running = now, metrics
-                if _due(now, cfg.train.image_every, last):
-                    writer.panel(
-                        now, *(np.asarray(image)[0] for image in (batch.a, batch.b, fused))
-                    )
-                if _due(now, cfg.train.save_every, last):
+                trace.before(now, state)
+                state, metrics, made = step(state, batch)
+                trace.after(now, state)
+                if turn is not None:
+                    _finish(log, turn)
+                turn = Turn(
+                    now, metrics, (batch, made) if _due(now, cfg.train.image_every, last) else None
+                )
+                stopped = stop.due(now)
+                validated = validation is not None and _due(now, cfg.validation.every, last)
+                if stopped or validated or _due(now, cfg.train.save_every, last):
+                    scores = {}
+                    if validation is not None and validated:
+                        scores = validation(sharding.gathered(train_state.evaluated(state)))
                     # A run that resumes from here finds its metrics complete.
-                    _finish(cfg.train, writer, progress, *running)
-                    running = None
-                    checkpoint.save(checkpoints, state, batches, cfg)
-    print(f"trained {last} steps; {workdir} holds checkpoints/, metrics.jsonl and images/")
+                    _finish(log, turn, scores)
+                    turn = None
+                    writer.sync()
+                    checkpoint.save(checkpoints, now, state, batches, cfg, scores)
+                if stopped:
+                    break
+    if now < last:
+        processes.tell(f"stopped after step {now} of {last}; the same command goes on from there")
+        return stop.status
+    processes.tell(f"trained {last} steps; {workdir} holds checkpoints/, metrics.jsonl and images/")
+    return 0
 
 
-class Progress:
-    """A progress bar on a terminal, a plain line now and then elsewhere."""
-
-    def __init__(self, start: int, steps: int, batch: int):
-        self._terminal = sys.stderr.isatty()
-        self._bar = tqdm(
-            initial=start, total=steps, unit="step", disable=not self._terminal, dynamic_ncols=True
+def _begin(cfg: Config, network: model.SMCMamba, mesh: jax.sharding.Mesh) -> TrainState:
+    state = train_state.create(cfg, network, mesh)
+    if not cfg.train.init_from:
+        return state
+    _, params = weights.load(cfg.train.init_from)
+    shapes, wanted = (
+        {jax.tree_util.keystr(k): v.shape for k, v in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (params, state.params)
+    )
+    differ = sorted(k for k in shapes | wanted if shapes.get(k) != wanted.get(k))
+    if differ:
+        raise ConfigError(
+            f"config.train.init_from: the network of {cfg.train.init_from} is another one than "
+            f"config.model describes, by {len(differ)} weights ({differ[0]})"
         )
-        self._steps, self._batch = steps, batch
-        self._told = time.monotonic()
-        self._first: tuple[int, float] | None = None
-
-    def advance(self, step: int) -> None:
-        """Tells that `step` is done."""
-        self._bar.update()
-        if self._first is None:
-            # The speed leaves this step out: it was compiled first.
-            self._first = step, time.monotonic()
-
-    def show(self, step: int, loss: float) -> None:
-        """Tells the loss of `step`, which is done."""
-        now, (first, began) = time.monotonic(), self._first or (step, 0.0)
-        text, left = f"loss {loss:.4f}", ""
-        if step > first:
-            rate = (step - first) / max(now - began, 1e-9)
-            text += f"  {rate * self._batch:.2f} images/s"
-            minutes, seconds = divmod(int((self._steps - step) / rate), 60)
-            left = f"  {minutes}:{seconds:02d} left"
-        self._bar.set_postfix_str(text)
-        if not self._terminal and (now - self._told > LINE_SECONDS or step == self._steps):
-            self._told = now
-            print(f"step {step}/{self._steps}  {text}{left}", flush=True)
-
-    def close(self) -> None:
-        """Ends the bar's line."""
-        self._bar.close()
+    return train_state.begin_with(state, params)
 
 
-def _finish(
-    cfg: Train, writer: Writer, progress: Progress, step: int, metrics: train_step.Metrics
-) -> None:
-    """Waits for the end of a step and tells what it measured."""
-    jax.block_until_ready(metrics)
-    # The loss is that of the weights before the step.
-    if not np.isfinite([metrics["loss"], metrics["param_norm"]]).all():
-        raise InputError(
-            f"the loss or the weights of step {step} are not finite; the checkpoints are from "
-            "before it. Lower config.optim.lr or set config.optim.clip, and start again to go on "
-            "from there"
-        )
-    progress.advance(step)
-    if _due(step, cfg.log_every, cfg.steps):
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        writer.scalars(step, values)
-        progress.show(step, values["loss"])
+def _finish(log: Log, turn: Turn, scores: Mapping[str, float] | None = None) -> None:
+    """Waits for the end of a step and tells what it measured, and its validation's scores."""
+    cfg, scores = log.cfg, scores or {}
+    bad = int(jax.device_get(turn.metrics["bad"]))
+    if bad > cfg.train.max_bad_steps:
+        raise InputError(_blown_up(log, turn.step, bad))
+    log.progress.advance(turn.step)
+    if not (_due(turn.step, cfg.train.log_every, cfg.train.steps) or scores or turn.shown):
+        return
+    scalars = {name: float(value) for name, value in jax.device_get(turn.metrics).items()}
+    scalars |= {f"val/{name}": value for name, value in scores.items()}
+    rate = log.progress.pairs_per_second(turn.step)
+    if rate is not None:
+        scalars[f"{writers.HOST}pairs_per_second"] = rate
+    scalars[f"{writers.HOST}memory_mb"] = _memory() / 1e6
+    log.writer.write(turn.step, scalars, panels.of(*turn.shown) if turn.shown else {})
+
+
+def _blown_up(log: Log, step: int, bad: int) -> str:
+    names = data.names(log.cfg.data, log.cfg.train.seed, step)
+    good = log.checkpoints.latest_step()
+    return (
+        f"{bad} steps in a row, up to {step}, had a loss, a gradient or weights that are not "
+        f"finite, more than config.train.max_bad_steps={log.cfg.train.max_bad_steps}; the last "
+        f"batch was {', '.join(names)}. The newest checkpoint is "
+        + (f"that of step {good}" if good is not None else "none")
+        + ". Lower config.optim.lr or set config.optim.clip, or look at the pairs, and start again "
+        "to go on from there; --config.train.debug_nans=true finds the operation"
+    )
+
+
+def _memory() -> float:
+    """Most bytes that were used at a time: on the first device, or by this process on a CPU."""
+    device = jax.local_devices()[0].memory_stats() or {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    here = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return float(device.get("peak_bytes_in_use", here))
 
 
 def _due(step: int, every: int, last: int) -> bool:

@@ -1,5 +1,7 @@
 """All that training carries from step to step, and how it begins."""
 
+import dataclasses
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -25,21 +27,59 @@ class TrainState:
     opt_state: optax.OptState
     importance: PyTree
     """float32, "e": running mean of the experts' importance, for `loss.balance="running"`."""
+    ema: PyTree
+    """Running mean of `params`; None for `train.ema=0`."""
+    skipped: PyTree
+    """int32, "": steps whose update was skipped because something was not finite."""
+    bad: PyTree
+    """int32, "": how many of them came in a row, up to this step."""
 
 
 def abstract(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> TrainState:
     """Shapes, types and shardings of the state, without its values."""
     shapes = jax.eval_shape(lambda: _initial(cfg, model))
-    here = sharding.replicated(mesh)
-    return jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=here), shapes)
+    return jax.tree.map(
+        lambda v, place: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place),
+        shapes,
+        sharding.weights(mesh, shapes),
+    )
 
 
 def create(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> TrainState:
     """The state before the first step; `train.seed` decides the parameters."""
     # It runs once: compiling a hundred random draws well takes longer than any of them saves.
     quick = {"xla_backend_optimization_level": 0}
-    here = sharding.replicated(mesh)
-    return jax.jit(lambda: _initial(cfg, model), out_shardings=here, compiler_options=quick)()
+    places = sharding.weights(mesh, jax.eval_shape(lambda: _initial(cfg, model)))
+    create = jax.jit(lambda: _initial(cfg, model), out_shardings=places, compiler_options=quick)
+    return create()
+
+
+def begin_with(state: TrainState, params: PyTree) -> TrainState:
+    """The state with other parameters, for fine-tuning."""
+    params = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), params, state.params)
+    return dataclasses.replace(
+        state, params=params, ema=None if state.ema is None else copied(params)
+    )
+
+
+def fill(state: TrainState, empty: TrainState) -> TrainState:
+    """Puts the initial values where the state has None, and `empty`, which is abstract, has not."""
+
+    lost = {k: v for k, v in vars(empty).items() if v is not None and getattr(state, k) is None}
+    zeros = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype, device=v.sharding), lost)
+    if "ema" in lost:
+        zeros["ema"] = copied(state.params)
+    return dataclasses.replace(state, **zeros)
+
+
+def evaluated(state: TrainState) -> PyTree:
+    """The parameters that evaluation takes: their running mean, if there is one."""
+    return state.params if state.ema is None else state.ema
+
+
+def copied(tree: PyTree) -> PyTree:
+    """The same values in memory of their own: the step overwrites the state that it is given."""
+    return jax.tree.map(lambda v: v.copy(), tree)
 
 
 def _initial(cfg: config.Config, model: SMCMamba) -> TrainState:
@@ -50,4 +90,7 @@ def _initial(cfg: config.Config, model: SMCMamba) -> TrainState:
         params=params,
         opt_state=optim.optimizer(cfg.optim, cfg.train.steps).init(params),
         importance=jnp.full((model.experts,), 1 / model.experts, jnp.float32),
+        ema=jax.tree.map(jnp.copy, params) if cfg.train.ema else None,
+        skipped=jnp.zeros((), jnp.int32),
+        bad=jnp.zeros((), jnp.int32),
     )

@@ -1,43 +1,197 @@
-"""What a run leaves to look at: `metrics.jsonl` and image panels."""
+"""What a run leaves to look at: files in its workdir, and other places behind the same `write`."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
-from smc_jax import color, files
-from smc_jax.errors import InputError
+from smc_jax import color, files, processes
+from smc_jax.config import Config
+from smc_jax.errors import ConfigError, InputError
+
+HOST = "host/"
+"""What begins so tells of the machine; it differs between runs that are equal otherwise."""
+
+Panel = Float[np.ndarray, "h w"]
+"""A grey image in [0, 1]."""
 
 
-class Writer:
-    """Appends to a workdir's `metrics.jsonl` and `images/`.
+@runtime_checkable
+class Writer(Protocol):
+    """A place for numbers and images."""
 
-    A run that resumes from `step` drops the metrics that a run before it wrote of later steps, and
+    def write(
+        self, step: int, scalars: Mapping[str, float], images: Mapping[str, Panel]
+    ) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Files:
+    """Appends to a workdir's `metrics.jsonl`, `host.jsonl` and `images/`.
+
+    A run that resumes from `step` drops the lines that a run before it wrote of later steps, and
     writes its images again.
     """
 
     def __init__(self, workdir: str | Path, step: int):
         self._images = Path(workdir) / "images"
-        path = Path(workdir) / "metrics.jsonl"
+        self._metrics = Lines(Path(workdir) / "metrics.jsonl", step)
+        self._host = Lines(Path(workdir) / "host.jsonl", step)
+
+    def write(self, step: int, scalars: Mapping[str, float], images: Mapping[str, Panel]) -> None:
+        """One line: the step, and each value by name. Images: `images/<step>.<name>.png`."""
+        host = {k.removeprefix(HOST): v for k, v in scalars.items() if k.startswith(HOST)}
+        self._metrics.append(step, {k: v for k, v in scalars.items() if not k.startswith(HOST)})
+        self._host.append(step, host)
+        for name, image in images.items():
+            grey = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+            color.write(self._images / f"{step:07d}.{name}.png", grey)
+
+    def sync(self) -> None:
+        """Returns when what was written so far would outlast a crash of the machine."""
+        self._metrics.sync()
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._metrics.close()
+        self._host.close()
+
+
+class Lines:
+    """A file of JSON lines, one a step; those after `step` are dropped."""
+
+    def __init__(self, path: Path, step: int):
+        self._path = path
         kept = [line for line in _lines(path) if _step(line, path) <= step]
         files.write(path, "".join(kept).encode())
         self._file = path.open("a")
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """One line: the step, and each value by name."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+    def append(self, step: int, values: Mapping[str, float]) -> None:
+        if values:
+            # JSON has no word for what a skipped step measured.
+            finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
+            with _full_disk(self._path):
+                self._file.write(json.dumps({"step": step, **finite}) + "\n")
+                self._file.flush()
 
-    def panel(self, step: int, *images: Float[np.ndarray, "h w 1"]) -> None:
-        """Images in [0, 1], side by side, as `images/<step>.png`."""
-        row = np.concatenate([np.clip(i[..., 0], 0, 1) for i in images], axis=1)
-        color.write(self._images / f"{step:07d}.png", np.rint(row * 255).astype(np.uint8))
+    def sync(self) -> None:
+        with _full_disk(self._path):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        # What could not be written was told then.
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+class TensorBoard:
+    """Event files in `<workdir>/tensorboard`."""
+
+    def __init__(self, workdir: str | Path, step: int):
+        try:
+            from tensorboardX import SummaryWriter  # pyrefly: ignore[missing-import]
+        except ImportError:
+            raise ConfigError(
+                "config.train.tensorboard needs tensorboardX: pip install 'smc_jax[tensorboard]'"
+            ) from None
+        self._events = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, scalars: Mapping[str, float], images: Mapping[str, Panel]) -> None:
+        """Adds each number and image under its name."""
+        for name, value in scalars.items():
+            self._events.add_scalar(name, value, step)
+        for name, image in images.items():
+            self._events.add_image(name, np.clip(image, 0, 1), step, dataformats="HW")
+        self._events.flush()
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        self._events.close()
+
+
+class WeightsAndBiases:
+    """A run of a project at Weights & Biases; the same one when the workdir goes on."""
+
+    def __init__(self, workdir: str | Path, project: str, cfg: Config):
+        try:
+            import wandb  # pyrefly: ignore[missing-import]
+        except ImportError:
+            raise ConfigError(
+                "config.train.wandb needs wandb: pip install 'smc_jax[wandb]'"
+            ) from None
+        self._image = wandb.Image
+        self._run: Any = wandb.init(
+            project=project,
+            dir=str(workdir),
+            id=Path(workdir).absolute().name,
+            resume="allow",
+            config=json.loads(cfg.to_json()),
+        )
+
+    def write(self, step: int, scalars: Mapping[str, float], images: Mapping[str, Panel]) -> None:
+        """Logs the numbers and images of a step together."""
+        pictures = {name: self._image(np.clip(image, 0, 1)) for name, image in images.items()}
+        self._run.log({**scalars, **pictures}, step=step)
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._run.finish()
+
+
+class Writers:
+    """Several writers as one; `Files` is the first of them."""
+
+    def __init__(self, files: Files | None, others: Sequence[Writer] = ()):
+        self._files = files
+        self._all = [files, *others] if files else []
+
+    def write(self, step: int, scalars: Mapping[str, float], images: Mapping[str, Panel]) -> None:
+        """Hands on to each."""
+        for writer in self._all:
+            writer.write(step, scalars, images)
+
+    def sync(self) -> None:
+        """See `Files.sync`."""
+        if self._files:
+            self._files.sync()
+
+    def close(self) -> None:
+        """Closes each."""
+        for writer in self._all:
+            writer.close()
+
+
+def of(cfg: Config, workdir: str | Path, step: int, console: Writer) -> Writers:
+    """All places that the configuration asks for, for a run that begins or goes on after `step`.
+
+    Processes of a job but the first write nothing.
+
+    Raises:
+      ConfigError: one of them is not installed.
+    """
+    if not processes.first():
+        return Writers(None)
+    others = [console]
+    if cfg.train.tensorboard:
+        others.append(TensorBoard(workdir, step))
+    if cfg.train.wandb:
+        others.append(WeightsAndBiases(workdir, cfg.train.wandb, cfg))
+    return Writers(Files(workdir, step), others)
+
+
+@contextlib.contextmanager
+def _full_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _lines(path: Path) -> list[str]:

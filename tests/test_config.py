@@ -13,8 +13,9 @@ import pytest
 
 from configs import ablations, msrs
 from smc_jax import losses, model, scan_orders
-from smc_jax.config import CHOICES, Config, Model, override
+from smc_jax.config import Config, Model, override
 from smc_jax.errors import ConfigError
+from smc_jax.fields import CHOICES
 from smc_jax.losses import intensity, wavelet
 from smc_jax.selective_scan import METHODS
 from smc_jax.types import Batch

@@ -190,25 +190,31 @@ def test_one_textured_source_is_enough(tmp_path, monkeypatch):
         assert len(draws) == expected
 
 
-def test_processes_share_the_images(placed, monkeypatch):
+def test_processes_share_each_batch(placed, monkeypatch):
     config = Data("x", placed, crop=16, batch=4)
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
     seen = []
     for process in range(2):
-        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-        batches = take(data.batches(config, "ivif", 0), 6)
+        with monkeypatch.context() as patch:
+            patch.setattr(jax, "process_count", lambda: 2)
+            patch.setattr(jax, "process_index", lambda process=process: process)
+            batches = take(data.batches(config, "ivif", 0), 6)
         assert batches[0].a.shape[0] == 2
-        seen.append(set(images_of(batches)))
-    assert seen[0].isdisjoint(seen[1])
-    assert seen[0] | seen[1] == set(range(6))
+        seen.append(batches)
+    alone = take(data.batches(config, "ivif", 0), 6)
+    for whole, *shares in zip(alone, *seen, strict=True):
+        np.testing.assert_array_equal(whole.a, np.concatenate([share.a for share in shares]))
+
+
+def test_names_are_those_of_the_batch(placed):
+    config = Data("x", placed, crop=16, batch=4)
+    for step, batch in enumerate(take(data.batches(config, "ivif", 3), 5), start=1):
+        assert data.names(config, 3, step) == [f"{i}" for i in images_of([batch])]
 
 
 def test_uneven_shares_are_refused(placed, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 7)
     with pytest.raises(ConfigError, match="batch is 4; 7 processes must divide it"):
         data.batches(Data("x", placed, crop=16, batch=4), "ivif", 0)
-    with pytest.raises(ConfigError, match="x has 6 pairs in train, for 7 processes"):
-        data.batches(Data("x", placed, crop=16, batch=7), "ivif", 0)
 
 
 def test_crop_larger_than_an_image(placed):

@@ -18,6 +18,7 @@ from smc_jax import (
     evaluate,
     fusion,
     model,
+    progress,
     sharding,
     train,
     train_state,
@@ -109,8 +110,10 @@ def test_run_leaves_metrics_images_and_checkpoints(cfg, unbroken):
     )
     assert log[0]["loss"] == pytest.approx(total, rel=1e-5)
     panels = sorted(p.name for p in (unbroken / "images").iterdir())
-    assert panels == ["0000003.png", "0000006.png"]
-    assert color.read(unbroken / "images" / panels[0]).shape == (32, 96)
+    names = ("bands", "gate", "images")
+    assert panels == [f"{step:07d}.{name}.png" for step in (3, 6) for name in names]
+    shapes = [color.read(unbroken / "images" / panel).shape for panel in panels[:3]]
+    assert shapes == [(32, 96), (32, 8), (32, 96)]
     assert {"3", "6"} <= {p.name for p in (unbroken / "checkpoints").iterdir()}
 
 
@@ -140,7 +143,7 @@ def test_trained_run_is_left_alone(cfg, unbroken, capsys):
 
 
 def test_checkpoint_fuses_images(cfg, unbroken):
-    saved, weights = checkpoint.load(unbroken)
+    saved, weights, _ = checkpoint.load(unbroken)
     assert saved == cfg
     a, b = np.random.default_rng(0).integers(0, 255, (2, 33, 47), dtype=np.uint8)
     fuser = fusion.Fuser(saved.model, weights)
@@ -166,17 +169,23 @@ def test_trained_run_may_scan_and_clip_otherwise(cfg, unbroken, capsys):
     assert "is trained" in capsys.readouterr().out
 
 
-def test_damaged_checkpoint_is_named_and_the_one_before_it_is_whole(unbroken, tmp_path):
+def test_damaged_checkpoint_is_named_and_the_one_before_it_taken(cfg, unbroken, tmp_path, capsys):
     workdir = tmp_path / "copy"
     shutil.copytree(unbroken, workdir)
     newest = workdir / "checkpoints" / "6"
     largest = max((newest / "state").rglob("d/*"), key=lambda file: file.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:1000])
     with pytest.raises(ConfigError, match="checkpoints/6 cannot be read: it is damaged") as raised:
-        checkpoint.load(workdir)
+        checkpoint.load(newest)
     assert len(str(raised.value).splitlines()) == 1
-    shutil.rmtree(newest)
-    assert checkpoint.load(workdir)[0].train.steps == 6
+    before = checkpoint.load(workdir / "checkpoints/3")[1]
+    jax.tree.map(np.testing.assert_array_equal, checkpoint.load(workdir)[1], before)
+    assert "checkpoints/6 cannot be read" in capsys.readouterr().err
+    train.train(cfg, workdir)
+    assert "warning: the checkpoint" in capsys.readouterr().err
+    assert [p.name for p in (workdir / "damaged_checkpoints").iterdir()] == ["6.0"]
+    assert lines(workdir) == lines(unbroken)
+    jax.tree.map(np.testing.assert_array_equal, params(workdir), params(unbroken))
 
 
 def test_checkpoint_with_a_foreign_config_is_named(unbroken, tmp_path):
@@ -199,23 +208,25 @@ def test_crop_larger_than_an_image_is_refused(cfg, tmp_path):
 
 
 def test_speed_leaves_out_the_step_that_was_compiled(monkeypatch, capsys):
-    clock = iter([0.0, 30.0, 50.0])  # made; first step done; third step done
-    monkeypatch.setattr(train.time, "monotonic", lambda: next(clock))
-    progress = train.Progress(start=7, steps=107, batch=2)
+    clock = iter([0.0, 30.0, 50.0, 50.0])  # made; first step done; third step done; told
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    shown = progress.Progress(start=7, steps=107, batch=2)
     for step in (8, 9, 10):
-        progress.advance(step)
-    progress.show(10, 1.25)
-    progress.close()
+        shown.advance(step)
+    rate = shown.pairs_per_second(10)
+    shown.write(10, {"loss": 1.25, "skipped": 0, "host/pairs_per_second": rate}, {})
+    shown.close()
     assert capsys.readouterr().out == "step 10/107  loss 1.2500  0.20 images/s  16:10 left\n"
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    progress = train.Progress(start=0, steps=4, batch=1)
+    shown = progress.Progress(start=0, steps=4, batch=1)
     for step in (1, 2):
-        progress.advance(step)
-        progress.show(step, 0.5)
-    progress.close()
+        shown.advance(step)
+        rate = shown.pairs_per_second(step) or 0
+        shown.write(step, {"loss": 0.5, "skipped": 0, "host/pairs_per_second": rate}, {})
+    shown.close()
     out, err = capsys.readouterr()
     assert out == ""
     assert "2/4" in err
@@ -240,12 +251,12 @@ def test_one_step_is_what_it_was(cfg, monkeypatch):
     monkeypatch.setattr(train_step, "_step", lambda *args: traced.append(None) or once(*args))
     state = train_state.create(cfg, network, mesh)
     step = train_step.jit_step(cfg, network, mesh)
-    state, metrics, fused = step(state, sharding.put(fixed_batch(1), mesh))
+    state, metrics, made = step(state, sharding.put(fixed_batch(1), mesh))
     step(state, sharding.put(fixed_batch(1), mesh))
     assert len(traced) == 1, "the second step was compiled anew: its state has other types"
     got = {name: float(metrics[name]) for name in GOLDEN}
     assert got == pytest.approx(GOLDEN, rel=1e-3)
-    assert float(fused.mean()) == pytest.approx(GOLDEN_MEAN, rel=1e-3)
+    assert float(made.fused.mean()) == pytest.approx(GOLDEN_MEAN, rel=1e-3)
 
 
 GOLDEN = {
@@ -266,7 +277,6 @@ GOLDEN_MEAN = 0.518837
 TWO_DEVICES = """
 import json, sys
 import jax
-from jax.sharding import AxisType
 sys.path.insert(0, "tests")
 from test_train import TINY, fixed_batch
 from smc_jax import model, sharding, train_state, train_step
@@ -274,7 +284,7 @@ from smc_jax.config import Config, override
 
 cfg = override(Config(), TINY | {"model.scan_method": "reference", "model.bidirectional": False})
 network = model.build(cfg.model)
-one = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+one = sharding.one_device()
 both = sharding.make_mesh()
 assert both.size == 2
 start = jax.device_get(train_state.create(cfg, network, one))
@@ -282,8 +292,8 @@ for mesh in (one, both):
     state = jax.device_put(start, sharding.replicated(mesh))
     step = train_step.jit_step(cfg, network, mesh)
     for _ in range(2):
-        state, metrics, fused = step(state, sharding.put(fixed_batch(2), mesh))
-    assert len(fused.sharding.device_set) == mesh.size
+        state, metrics, made = step(state, sharding.put(fixed_batch(2), mesh))
+    assert len(made.fused.sharding.device_set) == mesh.size
     print(json.dumps({k: float(v) for k, v in metrics.items()}))
 """
 
@@ -318,16 +328,17 @@ def test_evaluation_of_a_checkpoint(cfg, unbroken, tmp_path, capsys):
 
 def test_loss_that_is_not_finite_ends_the_run(cfg, tmp_path):
     """And leaves no checkpoint of weights that have blown up."""
-    wild = {"optim.lr": 1e30, "optim.schedule": "constant", "train.save_every": 1}
-    with pytest.raises(InputError, match="loss or the weights of step 1 are not finite"):
-        train.train(override(cfg, wild), tmp_path)
+    wild = {"optim.lr": 1e30, "optim.schedule": "constant", "train.max_bad_steps": 2}
+    with pytest.raises(InputError, match=r"3 steps in a row, up to 3, .*checkpoint is none"):
+        train.train(override(cfg, wild | {"train.save_every": 10}), tmp_path)
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
+    assert [line["skipped"] for line in lines(tmp_path)] == [1, 2]
 
 
 def test_damaged_metrics_are_named(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
     with pytest.raises(InputError, match=r'metrics\.jsonl is damaged at {"st; remove that line'):
-        writers.Writer(tmp_path, 3)
+        writers.Files(tmp_path, 3)
 
 
 def test_workdir_that_is_a_file_is_refused(cfg, tmp_path):

@@ -58,7 +58,7 @@ def for_task(task: str) -> str:
 
 def load(name_or_path: str | Path) -> tuple[Config, PyTree]:
     """The configuration and the parameters of packaged weights, of a .safetensors file, or of a
-    training workdir's newest checkpoint.
+    training workdir, as `checkpoint.load` understands it.
 
     Raises:
       ConfigError: there are none of that name, or they are damaged.
@@ -68,11 +68,11 @@ def load(name_or_path: str | Path) -> tuple[Config, PyTree]:
         return read(FOLDER / f"{name}{SUFFIX}")[:2]
     if path.suffix == SUFFIX:
         return read(path)[:2]
-    if path.is_dir():
+    if path.is_dir() or (path.parent / "checkpoints").is_dir():
         # Slow to import, and not needed by who has a weight file.
         from smc_jax import checkpoint
 
-        return checkpoint.load(path)
+        return checkpoint.load(path)[:2]
     raise ConfigError(
         f"there are no weights {name}; give a packaged name ({_choices()}), a .safetensors file, "
         "or a training workdir"

@@ -1,0 +1,57 @@
+"""SIGTERM and SIGINT ask a run to stop after its step; they do not kill it."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class Stop:
+    """Whether the run was asked to stop."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def due(self, step: int) -> bool:
+        """Whether to stop after `step`. All processes of a job get the same answer, provided that
+        each asks once a step.
+        """
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self.signal is not None
+
+    @property
+    def status(self) -> int:
+        """The exit status of a run that was stopped, or was not."""
+        return 130 if self.signal == signal.SIGINT else 0
+
+
+@contextlib.contextmanager
+def requests() -> Iterator[Stop]:
+    """Listens to SIGTERM and SIGINT; a second SIGINT interrupts at once."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(number: int, frame: object) -> None:
+        stop.signal = number
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        # print may be interrupted in the middle of itself.
+        os.write(2, b"\nstopping after this step, with a checkpoint; Ctrl-C: at once, without\n")
+        if number == signal.SIGINT and jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    # In a job of several processes JAX listens to SIGTERM itself, and tells the others.
+    numbers = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

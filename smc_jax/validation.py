@@ -1,0 +1,79 @@
+"""Image metrics of the network on pairs that it is not trained on."""
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import Float, PyTree
+
+from smc_jax import color, data, metrics
+from smc_jax.config import Config
+from smc_jax.data import Example
+from smc_jax.errors import ConfigError
+from smc_jax.model import SMCMamba
+
+MULTIPLE = 32
+"""Sizes are filled up to multiples of this, so that few different sizes are compiled."""
+
+
+class Validation:
+    """A fixed choice of pairs, as a function from parameters to scores."""
+
+    def __init__(self, cfg: Config, network: SMCMamba):
+        """Opens the split.
+
+        Raises:
+          ConfigError: there is no such split or metric, or `validation.best` is none of them.
+        """
+        check(cfg)
+        self._names = metrics.chosen(cfg.validation.metrics, "cddfuse")
+        self._source = data.open_source(cfg.data.dir, cfg.data.name, cfg.validation.split)
+        size = len(self._source)
+        count = min(size, cfg.validation.pairs or size)
+        if not count:
+            raise ConfigError(f"config.validation.split: {cfg.validation.split} is empty")
+        self._chosen = np.linspace(0, size - 1, count).round().astype(int)
+        self._apply = jax.jit(lambda params, a, b: network.apply({"params": params}, a, b)[0])
+
+    def __call__(self, params: PyTree) -> dict[str, float]:
+        """Means over the pairs; a metric that is undefined for all of them is left out.
+
+        Processes share the pairs; `params` are on one device of each.
+        """
+        mine = self._chosen[jax.process_index() :: jax.process_count()]
+        scores = [self._score(params, data.pair(self._source, int(index))) for index in mine]
+        table = np.array([[s.get(name, np.nan) for name in self._names] for s in scores])
+        table = table.reshape(-1, len(self._names))
+        sums = np.stack([np.nansum(table, 0), np.isfinite(table).sum(0)])
+        if jax.process_count() > 1:
+            sums = np.asarray(multihost_utils.process_allgather(sums)).sum(0)
+        return {
+            name: float(total / count)
+            for name, total, count in zip(self._names, *sums, strict=True)
+            if count
+        }
+
+    def _score(self, params: PyTree, pair: Example) -> dict[str, float]:
+        luma = [color.luma(image) for image in (pair.a, pair.b)]
+        height, width = luma[0].shape
+        filled = [jax.device_put(_fill(image)[None, ..., None]) for image in luma]
+        fused = jax.device_get(self._apply(params, *filled))[0, :height, :width, 0]
+        a, b = (color.luma8(image) for image in (pair.a, pair.b))
+        return metrics.score(a, b, np.rint(fused * 255).astype(np.uint8), None, self._names)
+
+
+def _fill(image: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "filled_h filled_w"]:
+    return np.pad(image, [(0, -extent % MULTIPLE) for extent in image.shape], mode="reflect")
+
+
+def check(cfg: Config) -> None:
+    """Checks the names of metrics.
+
+    Raises:
+      ConfigError: there is no such metric, or `validation.best` is none of them.
+    """
+    names = metrics.chosen(cfg.validation.metrics, "cddfuse")
+    if cfg.validation.best not in names:
+        raise ConfigError(
+            f"config.validation.best is {cfg.validation.best!r}; it may be one of "
+            f"config.validation.metrics: {', '.join(names)}"
+        )

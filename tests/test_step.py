@@ -1,0 +1,188 @@
+"""What one step does: its choices change how it is computed, not what comes out."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from smc_jax import model, sharding, train_state, train_step
+from smc_jax.config import Config, override
+from smc_jax.types import Batch
+
+SMALL = tiny.TINY | tiny.QUICK | {"model.mafe": True, "data.batch": 4}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+def images(size=4):
+    a, b = np.random.default_rng(0).uniform(size=(2, size, 16, 16, 1)).astype(np.float32)
+    return Batch(a, b, jnp.zeros(len(a), jnp.int32))
+
+
+def abstract(image):
+    return Batch(image, image, jax.ShapeDtypeStruct(image.shape[:1], jnp.int32))
+
+
+def stepped(values, batch, steps=1, change=None):
+    """The state after some steps on one batch, and the metrics of the last one."""
+    cfg = override(Config(), SMALL | values)
+    mesh, network = sharding.one_device(), model.build(cfg.model)
+    state = train_state.create(cfg, network, mesh)
+    if change is not None:
+        state = change(state)
+    step = train_step.jit_step(cfg, network, mesh)
+    for _ in range(steps):
+        state, metrics, made = step(state, sharding.put(batch, mesh))
+    return jax.device_get(state), {k: float(v) for k, v in metrics.items()}, jax.device_get(made)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return stepped({}, images())
+
+
+def test_remat_changes_nothing(plain):
+    state, metrics, made = stepped({"model.remat": True}, images())
+    assert metrics == pytest.approx(plain[1], rel=1e-4, abs=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), made, plain[2])
+    shapes = [jax.tree.map(np.shape, s.params) for s in (state, plain[0])]
+    assert shapes[0] == shapes[1]
+
+
+def test_remat_keeps_less():
+    """A gradient's temporary memory, of a network and crops that are not quite so tiny."""
+    needs = []
+    for remat in (False, True):
+        more = {"data.batch": 4, "model.width": 16, "model.remat": remat}
+        cfg = override(Config(), SMALL | more)
+        mesh, network = sharding.one_device(), model.build(cfg.model)
+        state = train_state.abstract(cfg, network, mesh)
+        image = jax.ShapeDtypeStruct((4, 64, 64, 1), jnp.float32)
+        program = train_step.jit_step(cfg, network, mesh).lower(
+            state, Batch(image, image, jax.ShapeDtypeStruct(image.shape[:1], jnp.int32))
+        )
+        needs.append(program.compile().memory_analysis().temp_size_in_bytes)
+    assert needs[1] < 0.8 * needs[0], needs
+
+
+def test_bfloat16_stays_close(plain):
+    state, metrics, made = stepped({"train.dtype": "bfloat16"}, images())
+    assert all(v.dtype == np.float32 for v in jax.tree.leaves((state.params, made)))
+    assert abs(made.fused - plain[2].fused).max() < 0.02
+    assert not np.array_equal(made.fused, plain[2].fused)
+    for name in ("loss", "fcl", "pcl", "ssim", "intensity", "cons"):
+        assert metrics[name] == pytest.approx(plain[1][name], rel=0.05, abs=0.01), name
+    moved, wanted = (
+        np.concatenate([np.ravel(v) for v in jax.tree.leaves(s.opt_state[1][0].mu)])
+        for s in (state, plain[0])
+    )
+    cosine = moved @ wanted / np.linalg.norm(moved) / np.linalg.norm(wanted)
+    assert cosine > 0.98
+
+
+def test_bfloat16_computes_features_in_it():
+    cfg = override(Config(), SMALL | {"train.dtype": "bfloat16"})
+    mesh, network = sharding.one_device(), model.build(cfg.model)
+    state = train_state.abstract(cfg, network, mesh)
+    image = jax.ShapeDtypeStruct((4, 16, 16, 1), jnp.float32)
+    text = train_step.jit_step(cfg, network, mesh).lower(state, abstract(image)).as_text()
+    convolutions = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+    assert convolutions
+    # Those whose results are gradients of float32 images aside, all take bfloat16 features.
+    wide = [line for line in convolutions if "bf16" not in line]
+    assert len(wide) <= len(convolutions) // 4, wide
+
+
+def test_accumulated_parts_are_the_whole_batch():
+    """Where the loss is a mean over the pairs: without experts and ratios over the batch."""
+    values = {"model.mccm": False, "model.fr_scan": False}
+    values |= {f"loss.{name}": 0.0 for name in ("wb", "div", "cons", "fcl", "pcl")}
+    whole = stepped(values, images())
+    parts = stepped(values | {"train.accumulate": 2}, images())
+    for name in ("loss", "ssim", "intensity", "grad_norm"):
+        assert parts[1][name] == pytest.approx(whole[1][name], rel=1e-4)
+    np.testing.assert_allclose(parts[2].fused, whole[2].fused, atol=1e-6)
+    for mine, theirs in zip(*map(jax.tree.leaves, (parts[0].params, whole[0].params)), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_accumulated_steps_run_with_experts_and_noise():
+    state, metrics, made = stepped({"train.accumulate": 4}, images(), steps=2)
+    assert made.fused.shape == (4, 16, 16, 1)
+    assert made.weights.shape == (4, 2)
+    assert np.isfinite(list(metrics.values())).all()
+    assert int(state.step) == 2
+
+
+@pytest.mark.parametrize("poison", ["batch", "weights"])
+def test_step_that_is_not_finite_is_skipped_and_counted(poison):
+    batch = images()
+    if poison == "batch":
+        batch.a[0, 3, 3] = np.nan
+
+    def change(state):
+        if poison == "batch":
+            return state
+        # A weight so large that its network overflows, but is finite itself.
+        blown = jax.tree.map(lambda v: v * 3e37, state.params)
+        return dataclasses.replace(state, params=blown, ema=train_state.copied(blown))
+
+    cfg = override(Config(), SMALL | {"train.ema": 0.9})
+    begun = train_state.create(cfg, model.build(cfg.model), sharding.one_device())
+    begun = jax.device_get(change(begun))
+    state, metrics, _ = stepped({"train.ema": 0.9}, batch, steps=2, change=change)
+    assert (metrics["skipped"], metrics["bad"]) == (2, 2)
+    assert (int(state.step), int(state.skipped), int(state.bad)) == (2, 2, 2)
+    for name in ("params", "opt_state", "ema", "importance"):
+        mine, theirs = getattr(state, name), getattr(begun, name)
+        jax.tree.map(np.testing.assert_array_equal, mine, theirs)
+
+
+def test_good_step_ends_a_row_of_bad_ones():
+    def change(state):
+        return dataclasses.replace(state, bad=jnp.int32(3), skipped=jnp.int32(5))
+
+    state, metrics, _ = stepped({}, images(), change=change)
+    assert (int(state.bad), int(state.skipped)) == (0, 5)
+    assert (metrics["bad"], metrics["skipped"]) == (0, 5)
+
+
+def test_mean_of_the_weights_follows_them():
+    cfg = override(Config(), SMALL | {"train.ema": 0.5})
+    mesh, network = sharding.one_device(), model.build(cfg.model)
+    state = train_state.create(cfg, network, mesh)
+    step = train_step.jit_step(cfg, network, mesh)
+    mean = jax.device_get(state.params)
+    for done in range(8):
+        state, _, _ = step(state, sharding.put(images(), mesh))
+        memory = min(0.5, (1 + done) / (10 + done))
+        new = jax.device_get(state.params)
+        mean = jax.tree.map(lambda m, p, k=memory: k * m + (1 - k) * p, mean, new)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), jax.device_get(state.ema), mean
+    )
+    assert train_state.evaluated(state) is state.ema
+
+
+def test_without_it_there_is_none(plain):
+    assert plain[0].ema is None
+    assert train_state.evaluated(plain[0]) is plain[0].params
+
+
+def test_logged_quantities(plain):
+    state, metrics, made = plain
+    entropy = -(np.array([0.5, 0.5]) * np.log(0.5)).sum()  # the gate begins undecided
+    assert metrics["gate_entropy"] == pytest.approx(entropy, rel=1e-5)
+    assert metrics["chosen_0"] == metrics["chosen_1"] == 1  # two experts, top 2
+    assert metrics["update_ratio"] > 0
+    norm = np.sqrt(sum((v**2).sum() for v in jax.tree.leaves(state.params)))
+    assert metrics["param_norm"] == pytest.approx(norm, rel=1e-5)
+    np.testing.assert_allclose(made.weights.sum(1), 1, rtol=1e-6)

@@ -1,0 +1,321 @@
+"""Validation, the best checkpoint, fine-tuning, health and what the loop waits for."""
+
+import contextlib
+import json
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from smc_jax import checkpoint, color, data, evaluate, metrics, model, train, train_step, writers
+from smc_jax.config import Config, override
+from smc_jax.errors import ConfigError, InputError
+from smc_jax.validation import Validation
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture(scope="module")
+def cfg(tmp_path_factory):
+    folder = tiny.data_set(tmp_path_factory.mktemp("tiny"), ("train", "val"))
+    values = {"data.dir": folder, "validation.metrics": "EN,SD,MSE", "validation.best": "SD"}
+    return override(Config(), tiny.TINY | values)
+
+
+@pytest.fixture(scope="module")
+def validated(cfg, tmp_path_factory):
+    """A run with a validation every second step and a mean of the weights."""
+    workdir = tmp_path_factory.mktemp("validated")
+    values = {"validation.every": 2, "train.ema": 0.8, "train.keep": 1, "train.save_every": 1000}
+    train.train(override(cfg, values), workdir)
+    return workdir
+
+
+def lines(workdir, name="metrics.jsonl"):
+    return [json.loads(line) for line in (workdir / name).read_text().splitlines()]
+
+
+def test_validation_is_logged_and_the_best_is_kept(cfg, validated, tmp_path):
+    log = lines(validated)
+    assert [line["step"] for line in log] == [1, 2, 3, 4, 5, 6]
+    scores = {line["step"]: line["val/SD"] for line in log if "val/SD" in line}
+    assert list(scores) == [2, 4, 6]
+    best = max(scores, key=scores.get)
+    saved = {int(p.name) for p in (validated / "checkpoints").iterdir()}
+    assert saved == {best, 6}
+    mean = checkpoint.load(validated / "best")[1]
+    jax.tree.map(
+        np.testing.assert_array_equal, mean, checkpoint.load(validated / f"checkpoints/{best}")[1]
+    )
+    # What was logged is what that checkpoint scores: the mean of the weights is what is validated.
+    again = Validation(override(cfg, {"validation.every": 2}), model.build(cfg.model))
+    assert again(mean)["SD"] == pytest.approx(scores[best], rel=1e-6)
+
+
+def test_validation_scores_what_evaluation_does(cfg, validated, tmp_path):
+    params = checkpoint.load(validated).params
+    scores = Validation(override(cfg, {"validation.every": 1}), model.build(cfg.model))(params)
+    out = str(tmp_path / "out")
+    where = {"dataset": "tiny", "data_dir": cfg.data.dir, "split": "val"}
+    assert evaluate.main(out, checkpoint=str(validated), chosen="EN,SD,MSE", **where) == 0
+    table = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    text = json.dumps(table)
+    for value in scores.values():
+        assert f"{value:.4f}"[:5] in text
+
+
+def test_best_may_be_the_lowest(cfg, tmp_path):
+    values = {"validation.every": 1, "validation.best": "MSE", "train.keep": 1, "train.steps": 4}
+    train.train(override(cfg, values | {"train.save_every": 1000}), tmp_path)
+    scores = {line["step"]: line["val/MSE"] for line in lines(tmp_path)}
+    saved = {int(p.name) for p in (tmp_path / "checkpoints").iterdir()}
+    assert saved == {min(scores, key=scores.get), 4}
+    assert metrics.METRICS["MSE"].higher_is_better is False
+
+
+def test_part_of_a_split_can_be_validated_on(cfg, tmp_path):
+    values = {"validation.every": 6, "validation.split": "train[60%:]", "train.save_every": 1000}
+    cfg = override(cfg, values)
+    names = [data.pair(Validation(cfg, model.build(cfg.model))._source, i).name for i in range(2)]
+    assert len(set(names)) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"validation.split": "no"}, "has no split 'no', but train, val"),
+        ({"validation.best": "VIF"}, "validation.best is 'VIF'; it may be one of .*EN, SD, MSE"),
+        ({"validation.metrics": "XY"}, "there is no metric XY"),
+    ],
+)
+def test_validation_that_cannot_be_is_refused(cfg, tmp_path, values, message):
+    with pytest.raises(ConfigError, match=message):
+        train.train(override(cfg, {"validation.every": 1} | values), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_run_that_was_not_validated_has_no_best(cfg, tmp_path):
+    train.train(override(cfg, {"train.steps": 1}), tmp_path)
+    with pytest.raises(ConfigError, match=r"was not validated; set config\.validation\.every"):
+        checkpoint.load(tmp_path / "best")
+    with pytest.raises(ConfigError, match="holds no checkpoint"):
+        checkpoint.load(tmp_path / "checkpoints/7")
+
+
+def test_evaluation_takes_the_mean_of_the_weights(cfg, validated):
+    mean = checkpoint.load(validated).params
+    with_mean = override(cfg, {"train.ema": 0.8})
+    state = restored(with_mean, validated)
+    jax.tree.map(np.testing.assert_array_equal, mean, state.ema)
+    leaves = zip(jax.tree.leaves(mean), jax.tree.leaves(state.params), strict=True)
+    assert any(not np.array_equal(a, b) for a, b in leaves)
+
+
+@contextlib.contextmanager
+def with_step(jit_step, **functions):
+    """Puts others in the place of functions of `train_step`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, function in {"jit_step": jit_step, **functions}.items():
+            patch.setattr(train_step, name, function)
+        yield
+
+
+def restored(cfg, workdir):
+    from smc_jax import sharding, train_state
+
+    empty = train_state.abstract(cfg, model.build(cfg.model), sharding.one_device())
+    batches = data.batches(cfg.data, cfg.task, cfg.train.seed)
+    with checkpoint.manager(workdir, cfg) as checkpoints:
+        return jax.device_get(checkpoint.restore(checkpoints, empty, batches, cfg))
+
+
+def test_mean_of_the_weights_may_begin_in_the_middle(cfg, tmp_path):
+    """And end there; a state of an older version, without counts, is filled up likewise."""
+    train.train(override(cfg, {"train.steps": 3}), tmp_path)
+    state = restored(override(cfg, {"train.ema": 0.9}), tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, state.ema, state.params)
+    train.train(override(cfg, {"train.ema": 0.9}), tmp_path)
+    assert restored(cfg, tmp_path).ema is None
+
+
+def test_training_begins_with_the_weights_of_another_run(cfg, validated, tmp_path):
+    begun = []
+
+    def catch(*arguments):
+        def step(state, batch):
+            begun.append(jax.device_get(state))
+            raise KeyboardInterrupt
+
+        return step
+
+    fine = override(cfg, {"train.init_from": str(validated), "train.ema": 0.9})
+    with with_step(catch), pytest.raises(KeyboardInterrupt):
+        train.train(fine, tmp_path)
+    params = checkpoint.load(validated).params
+    for tree in (begun[0].params, begun[0].ema):
+        jax.tree.map(np.testing.assert_array_equal, tree, params)
+    assert int(begun[0].step) == 0
+    other = override(cfg, {"train.init_from": str(validated), "model.width": 8})
+    with pytest.raises(ConfigError, match=r"init_from: the network of .* is another one"):
+        train.train(other, tmp_path / "other")
+
+
+def test_too_many_bad_steps_end_a_run_and_name_the_pairs(cfg, tmp_path):
+    values = {"train.max_bad_steps": 1, "train.save_every": 2, "data.batch": 2}
+    calls = []
+    jit_step = train_step.jit_step
+
+    def poisoned(*arguments):
+        step = jit_step(*arguments)
+
+        def run(state, batch):
+            calls.append(None)
+            if len(calls) in (2, 4, 5):
+                batch = jax.tree.map(lambda v: v * np.nan, batch)
+            return step(state, batch)
+
+        return run
+
+    run = override(cfg, values)
+    with with_step(poisoned), pytest.raises(InputError) as raised:
+        train.train(run, tmp_path)
+    names = data.names(run.data, run.train.seed, 5)
+    message = str(raised.value)
+    assert message.startswith("2 steps in a row, up to 5, ")
+    assert f"the last batch was {names[0]}, {names[1]}. " in message
+    assert "newest checkpoint is that of step 4" in message
+    log = lines(tmp_path)
+    assert [(line["step"], line["skipped"], line["bad"]) for line in log] == [
+        (1, 0, 0), (2, 1, 1), (3, 1, 0), (4, 2, 1)
+    ]  # fmt: skip
+    assert log[1]["loss"] is None
+    assert log[2]["loss"] is not None
+
+
+def test_debug_nans_stops_in_the_operation(cfg, tmp_path):
+    jit_step = train_step.jit_step
+
+    def poisoned(*arguments):
+        step = jit_step(*arguments)
+        return lambda state, batch: step(state, jax.tree.map(lambda v: v * 0 - 1, batch))
+
+    def root(cfg, model, transform, rate, state, batch):
+        return state, {"bad": jax.numpy.log(batch.a.mean())}, batch
+
+    debugged = override(cfg, {"train.debug_nans": True})
+    with with_step(poisoned, _step=root), pytest.raises(FloatingPointError, match="nan"):
+        train.train(debugged, tmp_path)
+
+
+def test_good_run_has_no_nans_to_debug(cfg, tmp_path):
+    values = {"train.debug_nans": True, "model.mafe": True, "train.steps": 2}
+    assert train.train(override(cfg, values), tmp_path) == 0
+
+
+def test_loop_reads_a_step_only_after_it_dispatched_the_next(cfg, tmp_path, monkeypatch):
+    """And moves nothing between host and device that is not asked for by name."""
+    events = []
+    jit_step, finish = train_step.jit_step, train._finish
+
+    def watched(*arguments):
+        step = jit_step(*arguments)
+
+        def run(state, batch):
+            events.append("dispatch")
+            return step(state, batch)
+
+        return run
+
+    def finishing(log, turn, scores=None):
+        events.append(f"read {turn.step}")
+        finish(log, turn, scores)
+
+    monkeypatch.setattr(train_step, "jit_step", watched)
+    monkeypatch.setattr(train, "_finish", finishing)
+    loop = range  # the guard begins with the loop: creating the state is no part of it
+    with contextlib.ExitStack() as stack:
+
+        def guarded(*arguments):
+            stack.enter_context(jax.transfer_guard("disallow"))
+            return loop(*arguments)
+
+        monkeypatch.setattr(train, "range", guarded, raising=False)
+        train.train(override(cfg, {"train.save_every": 1000, "train.steps": 4}), tmp_path)
+    assert events == [
+        "dispatch", "dispatch", "read 1", "dispatch", "read 2", "dispatch", "read 3", "read 4"
+    ]  # fmt: skip
+
+
+def test_trace_of_some_steps(cfg, tmp_path):
+    train.train(override(cfg, {"train.trace_steps": 2}), tmp_path)
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+
+
+def test_host_quantities_are_apart(cfg, validated):
+    host = lines(validated, "host.jsonl")
+    assert [line["step"] for line in host] == [1, 2, 3, 4, 5, 6]
+    assert host[0]["memory_mb"] > 10
+    assert host[3]["pairs_per_second"] > 0
+    assert not any("memory_mb" in line or "host" in str(line) for line in lines(validated))
+
+
+def panels():
+    return {"images": np.linspace(-0.5, 1.5, 12).reshape(3, 4)}
+
+
+def test_tensorboard(tmp_path):
+    pytest.importorskip("tensorboardX", reason="pip install 'smc_jax[tensorboard]'")
+    writer = writers.TensorBoard(tmp_path, 0)
+    writer.write(1, {"loss": 2.0, "val/VIF": 0.5}, panels())
+    writer.close()
+    event = next((tmp_path / "tensorboard").iterdir()).read_bytes()
+    assert all(name in event for name in (b"loss", b"val/VIF", b"images"))
+
+
+def test_weights_and_biases(cfg, tmp_path, monkeypatch):
+    calls = []
+    run = types.SimpleNamespace(
+        log=lambda values, step: calls.append((step, values)), finish=lambda: calls.append("end")
+    )
+    fake = types.SimpleNamespace(init=lambda **k: calls.append(k) or run, Image=lambda v: v.shape)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    cfg = override(cfg, {"train.wandb": "fusion", "train.steps": 2, "train.image_every": 1})
+    train.train(cfg, tmp_path / "run")
+    assert calls[0]["project"] == "fusion"
+    assert calls[0]["id"] == "run"
+    assert calls[0]["config"]["train"]["wandb"] == "fusion"
+    assert [step for step, _ in calls[1:3]] == [1, 2]
+    assert calls[1][1]["images"] == (16, 48)
+    assert {"loss", "grad_norm", "host/memory_mb"} <= calls[1][1].keys()
+    assert calls[3] == "end"
+
+
+@pytest.mark.parametrize(
+    ("module", "values"),
+    [("tensorboardX", {"train.tensorboard": True}), ("wandb", {"train.wandb": "x"})],
+)
+def test_writer_that_is_not_installed_is_told(cfg, tmp_path, monkeypatch, module, values):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf"needs {module}: pip install"):
+        train.train(override(cfg, values), tmp_path)
+
+
+def test_panels_show_sources_bands_and_gate(validated):
+    images = validated / "images"
+    shown = color.read(images / "0000006.images.png")
+    bands = color.read(images / "0000006.bands.png")
+    assert shown.shape == bands.shape == (16, 48)
+    low = shown[:, :16].reshape(8, 2, 8, 2).mean((1, 3))
+    np.testing.assert_allclose(bands[:8, :8], low, atol=1)
+    gate = color.read(images / "0000006.gate.png")
+    assert gate.shape == (16, 8)
+    assert abs(int(gate[0, 0]) + int(gate[8, 0]) - 255) <= 1
