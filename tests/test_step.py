@@ -12,7 +12,9 @@ from smc_jax import model, sharding, train_state, train_step
 from smc_jax.config import Config, override
 from smc_jax.types import Batch
 
-SMALL = tiny.TINY | tiny.QUICK | {"model.mafe": True, "data.batch": 4}
+SMALL = tiny.TINY | tiny.QUICK | {"data.batch": 4}
+WHOLE = {"model.mafe": True}
+"""The rest of the network."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,11 +51,16 @@ def plain():
     return stepped({}, images())
 
 
-def test_remat_changes_nothing(plain):
-    state, metrics, made = stepped({"model.remat": True}, images())
-    assert metrics == pytest.approx(plain[1], rel=1e-4, abs=1e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), made, plain[2])
-    shapes = [jax.tree.map(np.shape, s.params) for s in (state, plain[0])]
+@pytest.fixture(scope="module")
+def whole():
+    return stepped(WHOLE, images())
+
+
+def test_remat_changes_nothing(whole):
+    state, metrics, made = stepped(WHOLE | {"model.remat": True}, images())
+    assert metrics == pytest.approx(whole[1], rel=1e-4, abs=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), made, whole[2])
+    shapes = [jax.tree.map(np.shape, s.params) for s in (state, whole[0])]
     assert shapes[0] == shapes[1]
 
 
@@ -61,7 +68,7 @@ def test_remat_keeps_less():
     """A gradient's temporary memory, of a network and crops that are not quite so tiny."""
     needs = []
     for remat in (False, True):
-        more = {"data.batch": 4, "model.width": 16, "model.remat": remat}
+        more = WHOLE | {"data.batch": 4, "model.width": 16, "model.remat": remat}
         cfg = override(Config(), SMALL | more)
         mesh, network = sharding.one_device(), model.build(cfg.model)
         state = train_state.abstract(cfg, network, mesh)
@@ -73,23 +80,23 @@ def test_remat_keeps_less():
     assert needs[1] < 0.8 * needs[0], needs
 
 
-def test_bfloat16_stays_close(plain):
-    state, metrics, made = stepped({"train.dtype": "bfloat16"}, images())
+def test_bfloat16_stays_close(whole):
+    state, metrics, made = stepped(WHOLE | {"train.dtype": "bfloat16"}, images())
     assert all(v.dtype == np.float32 for v in jax.tree.leaves((state.params, made)))
-    assert abs(made.fused - plain[2].fused).max() < 0.02
-    assert not np.array_equal(made.fused, plain[2].fused)
+    assert abs(made.fused - whole[2].fused).max() < 0.02
+    assert not np.array_equal(made.fused, whole[2].fused)
     for name in ("loss", "fcl", "pcl", "ssim", "intensity", "cons"):
-        assert metrics[name] == pytest.approx(plain[1][name], rel=0.05, abs=0.01), name
+        assert metrics[name] == pytest.approx(whole[1][name], rel=0.05, abs=0.01), name
     moved, wanted = (
         np.concatenate([np.ravel(v) for v in jax.tree.leaves(s.opt_state[1][0].mu)])
-        for s in (state, plain[0])
+        for s in (state, whole[0])
     )
     cosine = moved @ wanted / np.linalg.norm(moved) / np.linalg.norm(wanted)
     assert cosine > 0.98
 
 
 def test_bfloat16_computes_features_in_it():
-    cfg = override(Config(), SMALL | {"train.dtype": "bfloat16"})
+    cfg = override(Config(), SMALL | WHOLE | {"train.dtype": "bfloat16"})
     mesh, network = sharding.one_device(), model.build(cfg.model)
     state = train_state.abstract(cfg, network, mesh)
     image = jax.ShapeDtypeStruct((4, 16, 16, 1), jnp.float32)
@@ -103,8 +110,9 @@ def test_bfloat16_computes_features_in_it():
 
 def test_accumulated_parts_are_the_whole_batch():
     """Where the loss is a mean over the pairs: without experts and ratios over the batch."""
-    values = {"model.mccm": False, "model.fr_scan": False}
-    values |= {f"loss.{name}": 0.0 for name in ("wb", "div", "cons", "fcl", "pcl")}
+    values = {"model.mccm": False} | {
+        f"loss.{name}": 0.0 for name in ("wb", "div", "cons", "fcl", "pcl")
+    }
     whole = stepped(values, images())
     parts = stepped(values | {"train.accumulate": 2}, images())
     for name in ("loss", "ssim", "intensity", "grad_norm"):

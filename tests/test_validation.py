@@ -217,7 +217,7 @@ def test_debug_nans_stops_in_the_operation(cfg, tmp_path):
 
 
 def test_good_run_has_no_nans_to_debug(cfg, tmp_path):
-    values = {"train.debug_nans": True, "model.mafe": True, "train.steps": 2}
+    values = tiny.QUICK | {"train.debug_nans": True, "model.mafe": True, "train.steps": 2}
     assert train.train(override(cfg, values), tmp_path) == 0
 
 
