@@ -14,13 +14,16 @@ from typing import Any
 from smc_jax.errors import ConfigError
 
 TASKS = ("ivif", "mdif", "mfif", "meif")
+GENERAL = "general"
+"""The task of a run on data sets of several tasks."""
 
 
 @dataclasses.dataclass
 class Data:
-    """What is read. A data set is a folder `<dir>/<name>` that `data_prep.build` wrote."""
+    """What is read. A data set is a folder `<dir>/<name>` that `data_prep` wrote."""
 
     name: str = "msrs"
+    """A data set, or several with their shares of the pairs: `msrs:2,roadscene:1`."""
     dir: str = "data"
     split: str = "train"
     crop: int = 128
@@ -30,6 +33,8 @@ class Data:
     """Flips and quarter turns (ours)."""
     threads: int = 4
     """Threads that decode images ahead of training."""
+    cache_mb: int = 1024
+    """Memory for decoded images, in MB; those that it has no room for are decoded each time."""
 
 
 @dataclasses.dataclass
@@ -92,7 +97,8 @@ class Loss:
     gradient: float = 0.0
     """L1 distance to the larger of the two source gradients; not in the paper."""
     intensity_rule: str = "max"
-    """`max` or `mean` of the sources (ours: max for ivif and mdif, mean for mfif and meif)."""
+    """`max` or `mean` of the sources, or by the `task` of each pair (ours: max for ivif and mdif,
+    mean for mfif and meif)."""
     wavelet: str = "haar"
     """Lifting scheme of the sub-bands: `haar`, `cdf53` or `cdf97`."""
     feature_split: str = "channel"
@@ -141,7 +147,7 @@ class Config:
     """A whole run."""
 
     task: str = "ivif"
-    """What the sources are; the data set must be for the same."""
+    """What the sources are; the data sets must be for the same, or for any if it is `general`."""
     setting: str = "paper"
     """The name of its row in tables: `paper`, `practical`, or an ablation of one of them."""
     data: Data = dataclasses.field(default_factory=Data)
@@ -157,6 +163,7 @@ class Config:
           ConfigError: a value has the wrong type or lies outside what can be run.
         """
         _check_types(self, "config")
+        mixture(self.data.name)
         for field, allowed in CHOICES.items():
             value = _get(self, field)
             if value not in allowed:
@@ -197,6 +204,31 @@ class Config:
         return override(cls(), _flatten(json.loads(text)))
 
 
+def mixture(names: str) -> dict[str, float]:
+    """The data sets of `data.name` and their shares: `{"msrs": 2.0, "sice": 1.0}`.
+
+    Args:
+      names: `NAME` or `NAME:SHARE`, several parted by commas; a share is 1 where it is left out.
+
+    Raises:
+      ConfigError: a name is missing or comes twice, or a share is no number above 0.
+    """
+    shares: dict[str, float] = {}
+    for part in names.split(","):
+        name, _, share = (text.strip() for text in part.partition(":"))
+        try:
+            value = float(share or 1)
+        except ValueError:
+            value = 0.0
+        if not name or name in shares or not 0 < value < math.inf:
+            raise ConfigError(
+                f"config.data.name is {names!r}; write each data set once, as NAME or NAME:SHARE "
+                "with a share above 0, and commas between them"
+            )
+        shares[name] = value
+    return shares
+
+
 def override(config: Config, values: Mapping[str, Any]) -> Config:
     """A checked copy of `config` with dotted fields replaced, e.g. `{"loss.fcl": 0.0}`.
 
@@ -225,12 +257,12 @@ def check_field(config: Config, path: str) -> None:
 
 
 CHOICES = {
-    "task": TASKS,
+    "task": (*TASKS, GENERAL),
     "model.frequency_order": ("ring", "raster"),
     "model.cross_order": ("interleave", "concatenate"),
     "model.output": ("image", "residual", "blend"),
     "model.scan_method": ("auto", "reference", "associative", "chunked", "two_level", "pallas"),
-    "loss.intensity_rule": ("max", "mean"),
+    "loss.intensity_rule": ("max", "mean", "task"),
     "loss.wavelet": ("haar", "cdf53", "cdf97"),
     "loss.feature_split": ("channel", "spatial"),
     "loss.balance": ("image", "running"),
@@ -240,6 +272,7 @@ _LEAST = {
     "data.crop": 16,
     "data.batch": 1,
     "data.threads": 1,
+    "data.cache_mb": 0,
     "model.width": 2,
     "model.state": 1,
     "model.channel_state": 1,

@@ -1,5 +1,6 @@
 """From a prepared data set to batches: decode, crop, flip, turn, batch, ahead of the training."""
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ FLAT = 0.01
 """A crop whose both sources deviate less than this (standard deviation) is drawn again."""
 DRAWS = 8
 """How often, at most: a wholly black image ends in the last draw."""
+SEEDS_APART = 1_000_003
+"""Between the seeds of the data sets of a mixture."""
 
 
 class Example(NamedTuple):
@@ -87,72 +90,120 @@ def decode(record: dict) -> Example:
 def batches(data: config.Data, task: str, seed: int) -> grain.DatasetIterator:
     """An endless iterator over shuffled, augmented batches; the same seed gives the same batches.
 
-    Each process reads its own share of the data set, and of each batch. The iterator's
-    `get_state` and `set_state` resume it exactly.
+    Several data sets take turns by their shares, each in an order of its own. Each process reads
+    its own share of every data set, and of each batch. The iterator's `get_state` and `set_state`
+    resume it exactly.
 
     Args:
-      data: which data set, and how its crops are made.
-      task: what its pairs must be for.
+      data: which data sets, and how their crops are made.
+      task: what all pairs must be for; `general` takes any.
       seed: of the order and of the augmentation.
 
     Raises:
       ConfigError: there is no such data set, it is for another task, or an image is smaller than
         a crop.
     """
-    source = open_source(data.dir, data.name, data.split)
-    _check(source.dataset_info.metadata, data, task)
     shards = jax.process_count()
     if data.batch % shards:
         raise ConfigError(f"config.data.batch is {data.batch}; {shards} processes must divide it")
-    if len(source) < shards:
-        raise ConfigError(
-            f"{data.name} has {len(source)} pairs in {data.split}, for {shards} processes"
-        )
-    dataset = grain.MapDataset.source(source)[jax.process_index() :: shards]
-    dataset = dataset.seed(seed).shuffle().repeat().random_map(Augment(data.crop, data.augment))
+    shares = config.mixture(data.name)
+    room = Room(data.cache_mb * 1_000_000)
+    parts = []
+    for place, name in enumerate(shares):
+        source = open_source(data.dir, name, data.split)
+        its_task = _check(source.dataset_info.metadata, name, data, task)
+        if len(source) < shards:
+            raise ConfigError(
+                f"{name} has {len(source)} pairs in {data.split}, for {shards} processes"
+            )
+        part = grain.MapDataset.source(Decoded(source, room))[jax.process_index() :: shards]
+        # Data sets of equal length would else be shuffled alike.
+        part = part.seed(seed + place * SEEDS_APART).shuffle().repeat()
+        parts.append(part.random_map(Augment(data.crop, data.augment, its_task)))
+    dataset = grain.MapDataset.mix(parts, list(shares.values())) if len(parts) > 1 else parts[0]
     reading = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=2 * data.threads)
     dataset = dataset.batch(data.batch // shards, drop_remainder=True)
     return iter(dataset.to_iter_dataset(reading))
 
 
-class Augment(grain.transforms.RandomMap):
-    """A random crop of a record's luma; the same flips and quarter turns for both sources."""
+class Room:
+    """Bytes that decoded images may still take; threads ask for them at the same time."""
 
-    def __init__(self, crop: int, augment: bool):
+    def __init__(self, size: int):
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Whether there was room for as much; then it is taken."""
+        with self._lock:
+            fits = size <= self._left
+            self._left -= size * fits
+        return fits
+
+
+class Decoded:
+    """The examples of a data set; as many as there is room for are decoded once and stay.
+
+    Nothing is put out again: of images that come once an epoch in any order, those that stay save
+    as much as any others would.
+    """
+
+    def __init__(self, source: Any, room: Room):
+        self._source = source
+        self._room = room
+        self._kept: dict[int, Example] = {}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        """The decoded pair; raises ImageError as `pair` does."""
+        found = self._kept.get(index)
+        if found is None:
+            found = pair(self._source, index)._replace(truth=None)
+            if self._room.take(found.a.nbytes + found.b.nbytes):
+                self._kept[index] = found
+        return found
+
+
+class Augment(grain.transforms.RandomMap):
+    """A random crop of a pair's luma; the same flips and quarter turns for both sources."""
+
+    def __init__(self, crop: int, augment: bool, task: str):
         self.crop = crop
         self.augment = augment
+        self.task: Any = np.int32(config.TASKS.index(task))
 
     # pyrefly: ignore[bad-override]  # grain leaves out the types of what it maps.
-    def random_map(self, element: dict, rng: np.random.Generator) -> Batch:
+    def random_map(self, element: Example, rng: np.random.Generator) -> Batch:
         """Returns two crops, float32 "crop crop 1" in [0, 1]."""
-        example = decode(element)
-        pair = np.stack([color.luma(example.a), color.luma(example.b)])
         for _ in range(DRAWS):
-            crops = _crop(pair, self.crop, rng)
+            crops = _crop(element, self.crop, rng)
             if crops.std((1, 2)).max() > FLAT:
                 break
         if self.augment:
             crops = np.rot90(crops, int(rng.integers(4)), axes=(1, 2))
             crops = crops[:, ::-1] if rng.integers(2) else crops
         a, b = np.ascontiguousarray(crops)[..., None]
-        return Batch(a, b)
+        return Batch(a, b, self.task)
 
 
-def _crop(pair: Float[np.ndarray, "2 h w"], size: int, rng: np.random.Generator):
-    top, left = (rng.integers(extent - size + 1) for extent in pair.shape[1:])
-    return pair[:, top : top + size, left : left + size]
+def _crop(example: Example, size: int, rng: np.random.Generator) -> Float[np.ndarray, "2 s s"]:
+    top, left = (int(rng.integers(extent - size + 1)) for extent in example.a.shape[:2])
+    window = slice(top, top + size), slice(left, left + size)
+    return np.stack([color.luma(image[window]) for image in (example.a, example.b)])
 
 
-def _check(metadata: Mapping[str, Any], data: config.Data, task: str) -> None:
+def _check(metadata: Mapping[str, Any], name: str, data: config.Data, task: str) -> str:
+    """The task of a data set that fits the config."""
     if not {"task", "smallest"} <= (metadata or {}).keys():
-        raise ConfigError(f"{data.name} is not of this version; build it again with --overwrite")
-    if metadata["task"] != task:
-        raise ConfigError(
-            f"{data.name} holds pairs for {metadata['task']}, but config.task is {task}"
-        )
+        raise ConfigError(f"{name} is not of this version; build it again with --overwrite")
+    if task not in (metadata["task"], config.GENERAL):
+        raise ConfigError(f"{name} holds pairs for {metadata['task']}, but config.task is {task}")
     least = metadata["smallest"][data.split]
     if min(least["height"], least["width"]) < data.crop:
         raise ConfigError(
-            f"config.data.crop is {data.crop}, but {least['name']} of {data.name} is "
+            f"config.data.crop is {data.crop}, but {least['name']} of {name} is "
             f"{least['width']}x{least['height']}; take a smaller crop or leave such images out"
         )
+    return metadata["task"]

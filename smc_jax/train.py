@@ -135,4 +135,4 @@ def _due(step: int, every: int, last: int) -> bool:
 
 
 def _first(batch: Batch) -> list[np.ndarray]:
-    return [np.asarray(image)[0] for image in batch]
+    return [np.asarray(image)[0] for image in (batch.a, batch.b)]

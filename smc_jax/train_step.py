@@ -42,7 +42,9 @@ def _step(cfg, model, transform, rate, state: TrainState, batch: Batch):
     progress = state.step / cfg.train.steps
 
     def objective(params):
-        fused, aux = model.apply({"params": params}, *batch, train=True, rngs={"gate": noise})
+        fused, aux = model.apply(
+            {"params": params}, batch.a, batch.b, train=True, rngs={"gate": noise}
+        )
         importance = _remember(state.importance, aux)
         loss, terms = losses.total(cfg.loss, fused, aux, batch, progress, importance)
         return loss, (terms, fused, aux, importance)

@@ -10,7 +10,7 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 Scalar = Float[Array, ""]
 Image = Float[Array, "b h w 1"]
@@ -23,6 +23,8 @@ class Batch(NamedTuple):
 
     a: Image
     b: Image
+    task: Int[Array, "b"] | None = None
+    """What each pair is for, by its place in `config.TASKS`; None where nobody asks."""
 
 
 class Aux(NamedTuple):

@@ -63,7 +63,8 @@ def terms(cfg):
 def test_every_recipe_is_valid_in_both_settings(recipe, setting):
     cfg = importlib.import_module(f"configs.{recipe}").get_config(setting)
     assert cfg.check().setting == setting
-    assert cfg.loss.intensity_rule == ("max" if cfg.task in ("ivif", "mdif") else "mean")
+    rules = {"ivif": "max", "mdif": "max", "mfif": "mean", "meif": "mean", "general": "task"}
+    assert cfg.loss.intensity_rule == rules[cfg.task]
     assert Config.from_json(cfg.to_json()) == cfg
 
 

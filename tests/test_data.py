@@ -19,14 +19,14 @@ def place(number):
     )
 
 
-def make(folder, images, name="x"):
+def make(folder, images, name="x", task="ivif"):
     """A data set whose second sources are the negatives of the first."""
     for number, image in enumerate(images):
         for side, content in (("a", image), ("b", np.iinfo(image.dtype).max - image)):
             path = folder / f"{name}_in/train" / side / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(content).save(path)
-    build(folder / f"{name}_in", "ivif", name, folder)
+    build(folder / f"{name}_in", task, name, folder)
     return str(folder)
 
 
@@ -54,13 +54,18 @@ def images_of(batches):
 
 
 def same(left, right):
-    return np.array_equal(np.stack(left), np.stack(right))
+    return all(
+        np.array_equal(x, y)
+        for one, other in zip(left, right, strict=True)
+        for x, y in zip(one, other, strict=True)
+    )
 
 
 def test_batches(placed):
     batch = next(data.batches(Data("x", placed, crop=16, batch=4), "ivif", 0))
     assert isinstance(batch, Batch)
-    for image in batch:
+    assert batch.task.tolist() == [0] * 4
+    for image in (batch.a, batch.b):
         assert image.shape == (4, 16, 16, 1)
         assert image.dtype == np.float32
         assert image.min() >= 0
@@ -143,9 +148,8 @@ def test_one_textured_source_is_enough(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "_crop", lambda *args: draws.append(1) or crop(*args))
     for name, expected in (("flat", data.DRAWS), ("half", 1)):
         draws.clear()
-        data.Augment(16, False).random_map(
-            data.open_source(target, name, "train")[0], np.random.default_rng(0)
-        )
+        pair = data.pair(data.open_source(target, name, "train"), 0)
+        data.Augment(16, False, "ivif").random_map(pair, np.random.default_rng(0))
         assert len(draws) == expected
 
 
@@ -216,3 +220,60 @@ def test_damaged_record_is_named(tmp_path):
     with pytest.raises(ImageError, match="record 2 of the data set is damaged"):
         data.pair(source, 2)
     assert data.pair(source, 4).name == "4"
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Data set x has the images 0 to 5, y 6 and 7, for another task."""
+    folder = tmp_path_factory.mktemp("mixed")
+    make(folder, [place(n) for n in range(6)])
+    return make(folder, [place(n) for n in (6, 7)], "y", "mfif")
+
+
+def test_mixture_keeps_shares_and_tells_tasks(mixed):
+    config = Data("x:3,y", mixed, crop=16, batch=2)
+    batches = take(data.batches(config, "general", 0), 40)
+    images = images_of(batches)
+    tasks = [int(t) for batch in batches for t in batch.task]
+    assert [t == 2 for t in tasks] == [n > 5 for n in images]
+    assert set(tasks) == {0, 2}
+    assert sum(t == 0 for t in tasks) == 60
+    assert all(sum(t == 0 for t in tasks[i : i + 4]) == 3 for i in range(0, 80, 4))
+
+
+def test_mixture_resumes(mixed):
+    config = Data("x:2,y:1", mixed, crop=16)
+    iterator = data.batches(config, "general", 0)
+    take(iterator, 7)
+    state = iterator.get_state()
+    other = data.batches(config, "general", 0)
+    other.set_state(state)
+    assert same(take(other, 9), take(iterator, 9))
+
+
+def test_data_sets_of_a_mixture_are_shuffled_apart(placed, tmp_path):
+    make(tmp_path, [place(n) for n in range(6)])
+    folder = make(tmp_path, [place(n) for n in range(6)], "y")
+    found = images_of(take(data.batches(Data("x,y", folder, crop=16), "ivif", 0), 60))
+    assert found[::2] != found[1::2]
+
+
+def test_mixture_for_one_task_holds_no_other(mixed):
+    with pytest.raises(ConfigError, match=r"y holds pairs for mfif, but config\.task is ivif"):
+        data.batches(Data("x,y", mixed, crop=16), "ivif", 0)
+
+
+@pytest.mark.parametrize(("size", "least"), [(0, 60), (5000, 2 + 4 * 10), (1_000_000, 6)])
+def test_cache_changes_no_batch_and_keeps_its_budget(placed, monkeypatch, size, least):
+    decoded = []
+    room = data.Room
+    monkeypatch.setattr(data, "Room", lambda _: room(size))
+    decode = data.decode
+    monkeypatch.setattr(data, "decode", lambda record: decoded.append(1) or decode(record))
+    config = Data("x", placed, crop=16, threads=1)
+    batches = take(data.batches(config, "ivif", 0), 60)
+    monkeypatch.setattr(data, "decode", decode)
+    assert same(batches, take(data.batches(Data("x", placed, crop=16, cache_mb=0), "ivif", 0), 60))
+    # A pair takes 2 x 20 x 30 x 2 bytes: two of the six find room in 5000.
+    # Threads may have read ahead.
+    assert least <= len(decoded) <= least + 6

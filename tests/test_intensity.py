@@ -20,6 +20,16 @@ def test_intensity(rule):
     assert float(intensity.intensity_loss(*images(), rule)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_intensity_by_task():
+    task = jnp.array([1, 3])
+    found = float(intensity.intensity_loss(*images(), "task", task))
+    rules = [
+        intensity.intensity_loss(*(v[i : i + 1] for v in images()), rule)
+        for i, rule in enumerate(("max", "mean"))
+    ]
+    assert found == pytest.approx(float(sum(rules)) / 2, rel=1e-6)
+
+
 def test_gradient():
     expected = 0
     for axis in (1, 2):

@@ -38,7 +38,7 @@ def total(
         ),
         "pcl": lambda: pixel_contrast(*images, wavelet=loss.wavelet, eps=loss.eps),
         "ssim": lambda: ssim_loss(*images),
-        "intensity": lambda: intensity_loss(*images, rule=loss.intensity_rule),
+        "intensity": lambda: intensity_loss(*images, rule=loss.intensity_rule, task=batch.task),
         "gradient": lambda: gradient_loss(*images),
     }
     schedule = {}

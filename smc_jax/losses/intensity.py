@@ -1,16 +1,29 @@
 """Brightness and edges that the fused image should take over from its sources."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from smc_jax.config import TASKS
 from smc_jax.types import Image, Scalar
 
 RULES = {"max": jnp.maximum, "mean": lambda a, b: (a + b) / 2}
+OF_TASK = {"ivif": "max", "mdif": "max", "mfif": "mean", "meif": "mean"}
 
 
-def intensity_loss(fused: Image, a: Image, b: Image, rule: str = "max") -> Scalar:
-    """L_int: mean absolute distance to the `max` or the `mean` of the sources (rules are ours)."""
-    return jnp.abs(fused - RULES[rule](a, b)).mean()
+def intensity_loss(
+    fused: Image, a: Image, b: Image, rule: str = "max", task: Int[Array, "b"] | None = None
+) -> Scalar:
+    """L_int: mean absolute distance to the `max` or the `mean` of the sources (rules are ours).
+
+    With the rule `task`, which needs the `task` of each pair, it is the one of `OF_TASK`.
+    """
+    if rule == "task":
+        assert task is not None
+        brightest = jnp.array([OF_TASK[name] == "max" for name in TASKS])[task, None, None, None]
+        target = jnp.where(brightest, RULES["max"](a, b), RULES["mean"](a, b))
+    else:
+        target = RULES[rule](a, b)
+    return jnp.abs(fused - target).mean()
 
 
 def gradient_loss(fused: Image, a: Image, b: Image) -> Scalar:
