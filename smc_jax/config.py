@@ -5,6 +5,7 @@ Defaults are the paper's setting. Where the paper is silent they are our choice,
 
 import dataclasses
 import json
+import math
 
 from smc_jax import fields
 from smc_jax.errors import ConfigError
@@ -20,17 +21,17 @@ __all__ = [
     "Optim",
     "Train",
     "Validation",
+    "mixture",
     "override",
 ]
 
 
 @dataclasses.dataclass
 class Data:
-    """What is read. A data set is a folder `<dir>/<name>` that `data_prep.build` wrote."""
+    """What is read. A data set is a folder `<dir>/<name>` that `data_prep` wrote."""
 
     name: str = "msrs"
-    """One data set, or several and their shares of the pairs: `msrs:2,roadscene` (a share is 1
-    where none is given)."""
+    """A data set, or several with their shares of the pairs: `msrs:2,roadscene:1`."""
     dir: str = "data"
     split: str = "train"
     crop: int = 128
@@ -40,6 +41,8 @@ class Data:
     """Flips and quarter turns (ours)."""
     threads: int = 4
     """Threads that decode images ahead of training."""
+    cache_mb: int = 1024
+    """Memory for decoded images, in MB; those that it has no room for are decoded each time."""
 
 
 @dataclasses.dataclass
@@ -216,6 +219,7 @@ class Config:
           ConfigError: a value has the wrong type or lies outside what can be run.
         """
         fields.check(self)
+        mixture(self.data.name)
         if self.model.top_k > self.model.experts:
             raise ConfigError(
                 f"config.model.top_k is {self.model.top_k}, more than the "
@@ -243,3 +247,28 @@ class Config:
           ConfigError: a field is unknown or a value does not fit.
         """
         return override(cls(), fields.flatten(json.loads(text)))
+
+
+def mixture(names: str) -> dict[str, float]:
+    """The data sets of `data.name` and their shares: `{"msrs": 2.0, "sice": 1.0}`.
+
+    Args:
+      names: `NAME` or `NAME:SHARE`, several parted by commas; a share is 1 where it is left out.
+
+    Raises:
+      ConfigError: a name is missing or comes twice, or a share is no number above 0.
+    """
+    shares: dict[str, float] = {}
+    for part in names.split(","):
+        name, _, share = (text.strip() for text in part.partition(":"))
+        try:
+            value = float(share or 1)
+        except ValueError:
+            value = 0.0
+        if not name or name in shares or not 0 < value < math.inf:
+            raise ConfigError(
+                f"config.data.name is {names!r}; write each data set once, as NAME or NAME:SHARE "
+                "with a share above 0, and commas between them"
+            )
+        shares[name] = value
+    return shares

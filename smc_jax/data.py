@@ -1,7 +1,7 @@
 """From a prepared data set to batches: decode, crop, flip, turn, batch, ahead of the training."""
 
-import math
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ FLAT = 0.01
 """A crop whose both sources deviate less than this (standard deviation) is drawn again."""
 DRAWS = 8
 """How often, at most: a wholly black image ends in the last draw."""
+SEEDS_APART = 1_000_003
+"""Between the seeds of the data sets of a mixture."""
 
 
 class Example(NamedTuple):
@@ -88,12 +90,13 @@ def decode(record: dict) -> Example:
 def batches(data: config.Data, task: str, seed: int) -> grain.DatasetIterator:
     """An endless iterator over shuffled, augmented batches; the same seed gives the same batches.
 
-    Each process reads its own share of each batch. The iterator's `get_state` is the same in all of
-    them, and `set_state` resumes it exactly, in any number of processes.
+    Several data sets take turns by their shares, each in an order of its own. Each process reads
+    its own share of each batch. The iterator's `get_state` is the same in all of them, and
+    `set_state` resumes it exactly, in any number of processes.
 
     Args:
       data: which data sets, and how their crops are made.
-      task: what their pairs must be for, or `general`.
+      task: what all pairs must be for; `general` takes any.
       seed: of the order and of the augmentation.
 
     Raises:
@@ -103,10 +106,12 @@ def batches(data: config.Data, task: str, seed: int) -> grain.DatasetIterator:
     shards = jax.process_count()
     if data.batch % shards:
         raise ConfigError(f"config.data.batch is {data.batch}; {shards} processes must divide it")
-    sources = _open(data)
-    for name, source in sources.items():
-        _check(source.dataset_info.metadata, name, data, task)
-    dataset = _ordered(data, sources, seed)
+    room = Room(data.cache_mb * 1_000_000)
+    parts = []
+    for name, source in _open(data).items():
+        its_task = _check(source.dataset_info.metadata, name, data, task)
+        parts.append(Decoded(source, its_task, room))
+    dataset = _ordered(data, parts, seed)
     dataset = dataset.random_map(Augment(data.crop, data.augment), seed=seed)
     # Shares are cut from each batch, so that the batches are the same for any number of processes.
     dataset = dataset.batch(data.batch // shards, drop_remainder=True)
@@ -115,81 +120,101 @@ def batches(data: config.Data, task: str, seed: int) -> grain.DatasetIterator:
     return iter(dataset.to_iter_dataset(reading))
 
 
-def shares(names: str) -> dict[str, float]:
-    """The data sets of `config.data.name`, e.g. `msrs:2,roadscene`, and their shares of the pairs.
-
-    Raises:
-      ConfigError: a share is no number above 0, or a name is missing or there twice.
-    """
-    found: dict[str, float] = {}
-    for part in names.split(","):
-        name, _, share = part.partition(":")
-        try:
-            value = float(share or 1)
-        except ValueError:
-            value = 0.0
-        if not name or name in found or not 0 < value < math.inf:
-            raise ConfigError(
-                f"config.data.name is {names!r}; give a data set, or several with their shares "
-                "as in msrs:2,roadscene:1"
-            )
-        found[name] = value
-    return found
-
-
 def names(data: config.Data, seed: int, step: int) -> list[str]:
     """The names of the pairs in the batch that `batches` gives to a step, counted from 1."""
-    order: Any = _ordered(data, _open(data), seed)
+    order: Any = _ordered(data, list(_open(data).values()), seed)
     first = (step - 1) * data.batch
     return [order[i]["name"].decode() for i in range(first, first + data.batch)]
 
 
 def _open(data: config.Data) -> dict[str, Any]:
-    return {name: open_source(data.dir, name, data.split) for name in shares(data.name)}
+    return {name: open_source(data.dir, name, data.split) for name in config.mixture(data.name)}
 
 
-def _ordered(data: config.Data, sources: Mapping[str, Any], seed: int) -> grain.MapDataset:
-    """The records of all data sets in the order of training, each shuffled anew in every epoch."""
-    parts = [
-        grain.MapDataset.source(source).seed(seed + index).shuffle().repeat()
-        for index, source in enumerate(sources.values())
+def _ordered(data: config.Data, parts: Sequence[Any], seed: int) -> grain.MapDataset:
+    """The pairs of all data sets in the order of training, each shuffled anew in every epoch."""
+    shuffled = [
+        # Data sets of equal length would else be shuffled alike.
+        grain.MapDataset.source(part).seed(seed + place * SEEDS_APART).shuffle().repeat()
+        for place, part in enumerate(parts)
     ]
-    return grain.MapDataset.mix(parts, list(shares(data.name).values()))
+    return grain.MapDataset.mix(shuffled, list(config.mixture(data.name).values()))
+
+
+class Room:
+    """Bytes that decoded images may still take; threads ask for them at the same time."""
+
+    def __init__(self, size: int):
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Whether there was room for as much; then it is taken."""
+        with self._lock:
+            fits = size <= self._left
+            self._left -= size * fits
+        return fits
+
+
+class Decoded:
+    """The examples of a data set; as many as there is room for are decoded once and stay.
+
+    Nothing is put out again: of images that come once an epoch in any order, those that stay save
+    as much as any others would.
+    """
+
+    def __init__(self, source: Any, task: str, room: Room):
+        self._source = source
+        self._task: Any = np.int32(config.TASKS.index(task))
+        self._room = room
+        self._kept: dict[int, Example] = {}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> tuple[Example, Any]:
+        """The decoded pair and its task; raises ImageError as `pair` does."""
+        found = self._kept.get(index)
+        if found is None:
+            found = pair(self._source, index)._replace(truth=None)
+            if self._room.take(found.a.nbytes + found.b.nbytes):
+                self._kept[index] = found
+        return found, self._task
 
 
 class Augment(grain.transforms.RandomMap):
-    """A random crop of a record's luma; the same flips and quarter turns for both sources."""
+    """A random crop of a pair's luma; the same flips and quarter turns for both sources."""
 
     def __init__(self, crop: int, augment: bool):
         self.crop = crop
         self.augment = augment
 
     # pyrefly: ignore[bad-override]  # grain leaves out the types of what it maps.
-    def random_map(self, element: dict, rng: np.random.Generator) -> Batch:
+    def random_map(self, element: tuple[Example, Any], rng: np.random.Generator) -> Batch:
         """Returns two crops, float32 "crop crop 1" in [0, 1], and the task."""
-        example = decode(element)
-        pair = np.stack([color.luma(example.a), color.luma(example.b)])
+        example, task = element
         for _ in range(DRAWS):
-            crops = _crop(pair, self.crop, rng)
+            crops = _crop(example, self.crop, rng)
             if crops.std((1, 2)).max() > FLAT:
                 break
         if self.augment:
             crops = np.rot90(crops, int(rng.integers(4)), axes=(1, 2))
             crops = crops[:, ::-1] if rng.integers(2) else crops
         a, b = np.ascontiguousarray(crops)[..., None]
-        task: Any = np.int32(config.TASKS.index(element["task"].decode()))
         return Batch(a, b, task)
 
 
-def _crop(pair: Float[np.ndarray, "2 h w"], size: int, rng: np.random.Generator):
-    top, left = (rng.integers(extent - size + 1) for extent in pair.shape[1:])
-    return pair[:, top : top + size, left : left + size]
+def _crop(example: Example, size: int, rng: np.random.Generator) -> Float[np.ndarray, "2 s s"]:
+    top, left = (int(rng.integers(extent - size + 1)) for extent in example.a.shape[:2])
+    window = slice(top, top + size), slice(left, left + size)
+    return np.stack([color.luma(image[window]) for image in (example.a, example.b)])
 
 
-def _check(metadata: Mapping[str, Any], name: str, data: config.Data, task: str) -> None:
+def _check(metadata: Mapping[str, Any], name: str, data: config.Data, task: str) -> str:
+    """The task of a data set that fits the config."""
     if not {"task", "smallest"} <= (metadata or {}).keys():
         raise ConfigError(f"{name} is not of this version; build it again with --overwrite")
-    if task not in ("general", metadata["task"]):
+    if task not in (metadata["task"], "general"):
         raise ConfigError(f"{name} holds pairs for {metadata['task']}, but config.task is {task}")
     least = metadata["smallest"][data.split.partition("[")[0]]
     if min(least["height"], least["width"]) < data.crop:
@@ -197,3 +222,4 @@ def _check(metadata: Mapping[str, Any], name: str, data: config.Data, task: str)
             f"config.data.crop is {data.crop}, but {least['name']} of {name} is "
             f"{least['width']}x{least['height']}; take a smaller crop or leave such images out"
         )
+    return metadata["task"]

@@ -29,6 +29,7 @@ LEAST = {
     "data.crop": 16,
     "data.batch": 1,
     "data.threads": 1,
+    "data.cache_mb": 0,
     "model.width": 2,
     "model.state": 1,
     "model.channel_state": 1,

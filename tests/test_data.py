@@ -95,43 +95,9 @@ def test_epochs_show_every_image_in_another_order(placed):
     assert len(set(epochs)) > 5
 
 
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory):
-    """Two data sets for two tasks: images 0 to 2, and 3 to 8."""
-    folder = tmp_path_factory.mktemp("mixed")
-    make(folder, [place(n) for n in range(3)], "x")
-    return make(folder, [place(n) for n in range(3, 9)], "y", "mfif")
-
-
-def test_shares_of_a_mix(mixed):
-    config = Data("x:2,y", mixed, crop=16, batch=3)
-    batches = take(data.batches(config, "general", 0), 12)
-    found = images_of(batches)
-    assert sorted(n for n in found if n < 3) == sorted([0, 1, 2] * 8)
-    assert sorted(n for n in found if n >= 3) == sorted([3, 4, 5, 6, 7, 8] * 2)
-    tasks = [TASKS[t] for batch in batches for t in batch.task]
-    assert tasks == ["ivif" if n < 3 else "mfif" for n in found]
-
-
-def test_resume_of_a_mix(mixed):
-    config = Data("x,y:3", mixed, crop=16)
-    iterator = data.batches(config, "general", 1)
-    take(iterator, 7)
-    state = iterator.get_state()
-    expected = take(iterator, 5)
-    other = data.batches(config, "general", 1)
-    other.set_state(state)
-    assert same(take(other, 5), expected)
-
-
-def test_a_mix_of_tasks_is_general(mixed):
-    with pytest.raises(ConfigError, match=r"y holds pairs for mfif, but config\.task is ivif"):
-        data.batches(Data("x,y", mixed, crop=16), "ivif", 0)
-
-
 @pytest.mark.parametrize("name", ["", "x,", "x,x", "x:0", "x:-1", "x:two", "x:inf", "x:nan", ":2"])
 def test_no_mix(name):
-    with pytest.raises(ConfigError, match=r"config\.data\.name is .* msrs:2,roadscene:1"):
+    with pytest.raises(ConfigError, match=r"config\.data\.name is .*NAME:SHARE"):
         data.batches(Data(name), "ivif", 0)
 
 
@@ -184,9 +150,8 @@ def test_one_textured_source_is_enough(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "_crop", lambda *args: draws.append(1) or crop(*args))
     for name, expected in (("flat", data.DRAWS), ("half", 1)):
         draws.clear()
-        data.Augment(16, False).random_map(
-            data.open_source(target, name, "train")[0], np.random.default_rng(0)
-        )
+        pair = data.pair(data.open_source(target, name, "train"), 0)
+        data.Augment(16, False).random_map((pair, np.int32(0)), np.random.default_rng(0))
         assert len(draws) == expected
 
 
@@ -263,3 +228,60 @@ def test_damaged_record_is_named(tmp_path):
     with pytest.raises(ImageError, match="record 2 of the data set is damaged"):
         data.pair(source, 2)
     assert data.pair(source, 4).name == "4"
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Data set x has the images 0 to 5, y 6 and 7, for another task."""
+    folder = tmp_path_factory.mktemp("mixed")
+    make(folder, [place(n) for n in range(6)])
+    return make(folder, [place(n) for n in (6, 7)], "y", "mfif")
+
+
+def test_mixture_keeps_shares_and_tells_tasks(mixed):
+    config = Data("x:3,y", mixed, crop=16, batch=2)
+    batches = take(data.batches(config, "general", 0), 40)
+    images = images_of(batches)
+    tasks = [int(t) for batch in batches for t in batch.task]
+    assert [t == 2 for t in tasks] == [n > 5 for n in images]
+    assert set(tasks) == {0, 2}
+    assert sum(t == 0 for t in tasks) == 60
+    assert all(sum(t == 0 for t in tasks[i : i + 4]) == 3 for i in range(0, 80, 4))
+
+
+def test_mixture_resumes(mixed):
+    config = Data("x:2,y:1", mixed, crop=16)
+    iterator = data.batches(config, "general", 0)
+    take(iterator, 7)
+    state = iterator.get_state()
+    other = data.batches(config, "general", 0)
+    other.set_state(state)
+    assert same(take(other, 9), take(iterator, 9))
+
+
+def test_data_sets_of_a_mixture_are_shuffled_apart(placed, tmp_path):
+    make(tmp_path, [place(n) for n in range(6)])
+    folder = make(tmp_path, [place(n) for n in range(6)], "y")
+    found = images_of(take(data.batches(Data("x,y", folder, crop=16), "ivif", 0), 60))
+    assert found[::2] != found[1::2]
+
+
+def test_mixture_for_one_task_holds_no_other(mixed):
+    with pytest.raises(ConfigError, match=r"y holds pairs for mfif, but config\.task is ivif"):
+        data.batches(Data("x,y", mixed, crop=16), "ivif", 0)
+
+
+@pytest.mark.parametrize(("size", "least"), [(0, 60), (5000, 2 + 4 * 10), (1_000_000, 6)])
+def test_cache_changes_no_batch_and_keeps_its_budget(placed, monkeypatch, size, least):
+    decoded = []
+    room = data.Room
+    monkeypatch.setattr(data, "Room", lambda _: room(size))
+    decode = data.decode
+    monkeypatch.setattr(data, "decode", lambda record: decoded.append(1) or decode(record))
+    config = Data("x", placed, crop=16, threads=1)
+    batches = take(data.batches(config, "ivif", 0), 60)
+    monkeypatch.setattr(data, "decode", decode)
+    assert same(batches, take(data.batches(Data("x", placed, crop=16, cache_mb=0), "ivif", 0), 60))
+    # A pair takes 2 x 20 x 30 x 2 bytes: two of the six find room in 5000.
+    # Threads may have read ahead.
+    assert least <= len(decoded) <= least + 6
