@@ -110,7 +110,7 @@ def test_sources_are_augmented_alike(placed):
 def test_crops_are_windows_in_any_place_and_turn(placed, augment):
     config = Data("x", placed, crop=16, batch=4, augment=augment)
     corners, turns = set(), set()
-    for batch in take(data.batches(config, "ivif", 0), 100):
+    for batch in take(data.batches(config, "ivif", 0), 200):
         for crop in values(batch.a):
             crop = crop % (SIZE[0] * SIZE[1])
             top, left = divmod(int(crop.min()), SIZE[1])
