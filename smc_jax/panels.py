@@ -12,6 +12,8 @@ from smc_jax.types import Batch
 SQUARE = 8
 """Pixels a side for each of the gate's weights."""
 
+_lift = jax.jit(wavelet.lift_image)
+
 
 def of(batch: Batch, made: Made) -> dict[str, Float[np.ndarray, "_ _"]]:
     """Grey images in [0, 1] of the first pair of a batch.
@@ -37,6 +39,6 @@ def _here(array: jax.Array) -> np.ndarray:
 
 
 def _bands(image: Float[np.ndarray, "1 h w 1"]) -> Float[np.ndarray, "_ _"]:
-    low, high = jax.device_get(wavelet.lift_image(jax.device_put(image)))
+    low, high = jax.device_get(_lift(jax.device_put(image)))
     bands = np.concatenate([low, (high + 1) / 2], -1)
     return rearrange(bands, "1 h w (i j) -> (i h) (j w)", i=2)

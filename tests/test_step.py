@@ -117,7 +117,7 @@ def test_accumulated_parts_are_the_whole_batch():
     parts = stepped(values | {"train.accumulate": 2}, images())
     for name in ("loss", "ssim", "intensity", "grad_norm"):
         assert parts[1][name] == pytest.approx(whole[1][name], rel=1e-4)
-    np.testing.assert_allclose(parts[2].fused, whole[2].fused, atol=1e-6)
+    np.testing.assert_allclose(parts[2].fused, whole[2].fused, atol=1e-5)
     for mine, theirs in zip(*map(jax.tree.leaves, (parts[0].params, whole[0].params)), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
