@@ -85,7 +85,7 @@ DATASETS = {
         "{Ir,Vis}/<name>.png",  # unverified
         {"test": 300},
         "github.com/JinyuanLiu-CV/TarDAL",
-        NONE_STATED,
+        "unverified",
         "Liu et al., TarDAL, CVPR 2022",
     ),
     "tno": Published(
@@ -120,7 +120,7 @@ DATASETS = {
         # No split is published: all of it is for training, Lytro for testing.
         {"train": 120},
         "github.com/HaoZhang1018/MFI-WHU",
-        NONE_STATED,
+        "unverified",
         "Zhang et al., MFF-GAN, Information Fusion 2021",
         gt=rf"full_clear/{NAME}",
         split="train",
