@@ -1,0 +1,163 @@
+"""Prepares a published data set, or a folder of pairs.
+
+python -m data_prep list
+python -m data_prep NAME --source=DIR_OR_ARCHIVE --out=DIR
+python -m data_prep pairs --source=DIR --task=ivif --name=NAME --out=DIR
+
+The files of the published tree are laid out as `data_prep.build` takes them, checked, and built.
+"""
+
+import json
+import re
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from absl import flags
+
+from data_prep import build, checks, folder, tree
+from data_prep.datasets import DATASETS, Published
+from data_prep.folder import BuildError
+from smc_jax import color, command, files
+
+
+def prepare(
+    dataset: str,
+    source: Path,
+    out: Path,
+    *,
+    task: str = "",
+    name: str = "",
+    strict: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Builds `out/name` from the published tree `source`; it appears whole or not at all.
+
+    Args:
+      dataset: a name of `DATASETS`.
+      source: a folder, or a zip or tar archive, that holds the tree.
+      out: where data sets are kept.
+      task: what `pairs` are for.
+      name: of the data set; by default `dataset`.
+      strict: any finding of the checks is an error.
+      overwrite: replace a data set that is there.
+
+    Raises:
+      BuildError: an argument is wrong, or files are; every bad file is named.
+    """
+    published, name = DATASETS[dataset], name or dataset
+    target = out / name
+    if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
+        raise BuildError(f"--out={out} lies in --source={source}; keep data sets in a folder apart")
+    folder.check(target, build.MARK, overwrite=overwrite)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out) as temporary:
+        pairs = Path(temporary) / "pairs"
+        with tree.opened(source, Path(temporary) / "unpacked") as found:
+            origin = _lay_out(dataset, published, source, found, pairs)
+            try:
+                report = checks.report(pairs, published.counts)
+                if strict and report["findings"]:
+                    raise BuildError("\n".join(report["findings"]))
+                build.build(pairs, task or published.task, name, out, overwrite=overwrite)
+            except (BuildError, color.ImageError) as error:
+                raise BuildError(_as_published(str(error), origin)) from None
+    report["findings"] = [_as_published(line, origin) for line in report["findings"]]
+    files.write(target / "report.json", json.dumps(report, indent=2).encode())
+    print(checks.table(report))
+    return target
+
+
+def _lay_out(dataset, published: Published, source, found: tree.Tree, pairs: Path):
+    """Links the tree's files to `pairs/<split>/{a,b,gt}/<name>.*`; gives each link's origin."""
+    sides: dict[str, dict[tuple[str, str], list[str]]] = {}
+    for side in ("a", "b", "gt"):
+        pattern = getattr(published, side)
+        sides[side] = defaultdict(list)
+        for path in found.images if pattern else ():
+            match = re.search(rf"(?:^|/){pattern}$", path.rpartition(".")[0])
+            if match:
+                stated = match.groupdict().get("split")
+                rule = published.split
+                split = stated or (rule if isinstance(rule, str) else rule(match["name"]))
+                sides[side][split, match["name"]].append(path)
+    if dataset == "sice":
+        sides["a"], sides["b"] = _exposures(found, sides["a"])
+    if not sides["a"] or not sides["b"]:
+        raise BuildError(
+            f"{source} is not the tree of {dataset}\nexpected: {published.tree}\n"
+            f"found: {tree.sketch(found)}"
+        )
+    origin = {}
+    for side, by_pair in sides.items():
+        for (split, name), paths in by_pair.items():
+            if len(paths) > 1:
+                raise BuildError(f"{paths[0]} and {paths[1]} have one name; keep one of them")
+            link = pairs / split / side / f"{name}{Path(paths[0]).suffix}"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(found.file(paths[0]).resolve())
+            origin[str(link)] = f"{source}/{paths[0]}"
+    return origin
+
+
+def _exposures(found: tree.Tree, sequences):
+    """The darkest and the brightest image of each sequence, by their mean luma."""
+    dark, bright = {}, {}
+    for key, paths in sequences.items():
+        if key[1].lower() == "label" or len(paths) < 2:
+            continue
+        means = {p: float(color.luma(color.read(found.file(p))).mean()) for p in sorted(paths)}
+        dark[key], bright[key] = (
+            [min(means, key=means.__getitem__)],
+            [max(means, key=means.__getitem__)],
+        )
+    return dark, bright
+
+
+def _as_published(text: str, origin: dict[str, str]) -> str:
+    for link, path in origin.items():
+        text = text.replace(link, path)
+    return text
+
+
+def _list() -> None:
+    for name, p in DATASETS.items():
+        counts = ", ".join(f"{s} {n}" for s, n in p.counts.items()) or "-"
+        print(f"{name:14} {p.task or 'any':5} {counts:24} licence: {p.licence:12} {p.home}")
+
+
+def main() -> None:
+    values = flags.FLAGS
+    if DATASET == "list":
+        return _list()
+    if DATASET not in DATASETS:
+        raise BuildError(
+            f"give a data set or list: python -m data_prep NAME …; it may be {', '.join(DATASETS)}"
+        )
+    if not values.source:
+        raise BuildError("give --source, a folder or an archive; see python -m data_prep list")
+    if DATASET == "pairs" and not (values.task and values.name):
+        raise BuildError("give --task and --name for pairs; see --help")
+    target = prepare(
+        DATASET,
+        Path(values.source),
+        Path(values.out),
+        task=values.task if DATASET == "pairs" else "",
+        name=values.name,
+        strict=values.strict,
+        overwrite=values.overwrite,
+    )
+    print(build.summary(target))
+    return None
+
+
+if __name__ == "__main__":
+    DATASET = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else ""
+    flags.DEFINE_string("source", "", "Folder or zip or tar archive with the published tree.")
+    flags.DEFINE_string("task", "", "What `pairs` are for: ivif, mdif, mfif, meif.")
+    flags.DEFINE_string("name", "", "Name of the data set, by default that of the published one.")
+    flags.DEFINE_string("out", "data", "Folder of data sets; this one becomes OUT/NAME.")
+    flags.DEFINE_bool("strict", False, "Fail on any finding of the checks.")
+    flags.DEFINE_bool("overwrite", False, "Replace a data set of this name.")
+    command.run(main)
