@@ -1,9 +1,7 @@
 """Training on a tiny data set: what a step does, and that a run can be resumed."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -273,44 +271,6 @@ GOLDEN = {
     "constant_share": 0.687685,
 }
 GOLDEN_MEAN = 0.518837
-
-TWO_DEVICES = """
-import json, sys
-import jax
-sys.path.insert(0, "tests")
-from test_train import TINY, fixed_batch
-from smc_jax import model, sharding, train_state, train_step
-from smc_jax.config import Config, override
-
-cfg = override(Config(), TINY | {"model.scan_method": "reference", "model.bidirectional": False})
-network = model.build(cfg.model)
-one = sharding.one_device()
-both = sharding.make_mesh()
-assert both.size == 2
-start = jax.device_get(train_state.create(cfg, network, one))
-for mesh in (one, both):
-    state = jax.device_put(start, sharding.replicated(mesh))
-    step = train_step.jit_step(cfg, network, mesh)
-    for _ in range(2):
-        state, metrics, made = step(state, sharding.put(fixed_batch(2), mesh))
-    assert len(made.fused.sharding.device_set) == mesh.size
-    print(json.dumps({k: float(v) for k, v in metrics.items()}))
-"""
-
-
-def test_two_devices_do_what_one_does():
-    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2"
-    done = subprocess.run(
-        [sys.executable, "-c", TWO_DEVICES],
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    one, both = map(json.loads, done.stdout.splitlines())
-    assert one == pytest.approx(both, rel=1e-3, abs=1e-5)
 
 
 def test_evaluation_of_a_checkpoint(cfg, unbroken, tmp_path, capsys):
