@@ -25,9 +25,9 @@ demo: $(INSTALLED) $(SAMPLE)
 	@echo
 	@echo "Open $(DEMO)/results/report.html in a browser; the images are in $(DEMO)/results/fused/. Next:"
 	@echo "  $(PY) train.py --config=configs/sample.py --config.data.dir=$(DEMO)/data --config.train.steps=2000 --workdir=$(DEMO)/longer"
-	@echo "  $(PY) -m data_prep.build --pairs=FOLDER --task=ivif --name=msrs --out=data"
+	@echo "  $(PY) -m data_prep msrs --source=FOLDER_OR_ARCHIVE --out=data"
 	@echo "  $(PY) train.py --config=configs/msrs.py:practical --config.data.crop=64 --config.train.steps=3000 --workdir=runs/msrs"
-	@echo "  $(PY) evaluate.py --checkpoint=runs/msrs --pairs=FOLDER/test --out=results"
+	@echo "  $(PY) evaluate.py --checkpoint=runs/msrs --dataset=msrs --split=test --out=results"
 
 $(SAMPLE): | $(INSTALLED)
 	$(PY) -m data_prep.sample --out=$(DEMO)/pairs --data=$(DEMO)/data --overwrite
@@ -48,6 +48,7 @@ bench: $(INSTALLED)
 	$(PY) -m benchmarks.scan
 	$(PY) -m benchmarks.model
 	$(PY) -m benchmarks.training
+	$(PY) -m benchmarks.data
 	$(PY) -m benchmarks.metrics
 
 clean:

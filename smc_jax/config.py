@@ -31,7 +31,7 @@ class Data:
     """What is read. A data set is a folder `<dir>/<name>` that `data_prep` wrote."""
 
     name: str = "msrs"
-    """A data set, or several with their shares of the pairs: `msrs:2,roadscene:1`."""
+    """A data set, or several with their shares of the pairs: `msrs:2,llvip:1`."""
     dir: str = "data"
     split: str = "train"
     crop: int = 128

@@ -32,7 +32,7 @@ class Example(NamedTuple):
 
 
 def open_source(dir: str, name: str, split: str) -> Any:
-    """The records of a data set that `data_prep.build` wrote, by index.
+    """The records of a data set that `data_prep` wrote, by index.
 
     Raises:
       ConfigError: there is no such data set or split, or its files are damaged.
@@ -44,8 +44,9 @@ def open_source(dir: str, name: str, split: str) -> Any:
     versions = sorted(folder.glob("*/dataset_info.json"))
     if not versions:
         raise ConfigError(
-            f"no data set in {folder}; build it: python -m data_prep.build "
-            f"--pairs=FOLDER --task=TASK --name={name} --out={dir}"
+            f"no data set in {folder}; build it: python -m data_prep {name} --source=… "
+            f"--out={dir}, or from pairs of your own: python -m data_prep pairs --source=FOLDER "
+            f"--task=TASK --name={name} --out={dir}"
         )
     try:
         builder: Any = tfds.builder_from_directory(versions[-1].parent)

@@ -66,7 +66,7 @@ TREES = {
 
 def fill(folder, names):
     for number, name in enumerate(names):
-        image = np.random.default_rng(number).integers(0, 80 + 50 * number, (24, 32), np.uint8)
+        image = np.random.default_rng(number).integers(0, 80 + 20 * number, (24, 32), np.uint8)
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
@@ -193,7 +193,6 @@ try:
 except ImportError:
     print("read")
 """
-    # Isolated from the folder and from the environment: -P alone would find an installed one.
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.modules['smc_jax'] = None" + code],
         cwd=tmp_path,
