@@ -154,12 +154,6 @@ def test_tiles_share_what_the_gate_sees(path):
     fuser.luma(a, b, max_memory=0)
     assert len(seen) == 3
     assert all(pooled is seen[0] for pooled in seen)
-    network = model.build(cfg.model)
-    batch = (jax.numpy.asarray(v[None, ..., None]) for v in (a, b))
-    _, aux = network.apply({"params": params}, *batch)
-    features = np.concatenate([aux.features_a, aux.features_b], -1)
-    whole = features.mean((1, 2)) + features.max((1, 2))
-    np.testing.assert_allclose(seen[0], whole, rtol=0.1, atol=0.1)
 
 
 def test_the_gate_takes_what_it_is_given(path):
