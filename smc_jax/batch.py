@@ -147,6 +147,8 @@ def _ahead(jobs: Iterable[Job], read: Callable) -> Iterator[tuple[Job, Future]]:
 def _listed(text: str) -> tuple[Path | dict[str, Path], list[str]]:
     """A file, or many by name, and a line for each whose name is taken."""
     path = Path(text)
+    if not text or len(path.name.encode(errors="surrogateescape")) > 255:
+        raise ImageError(f"there is no {text or 'file without a name'}; give a file or a folder")
     if path.is_dir():
         found, problems = color.listed(path)
         if not found:

@@ -65,11 +65,11 @@ def content(path: str | Path) -> bytes:
 
 def decode(encoded: bytes, name: str) -> Stored:
     """Decodes the bytes of an image file as `read` does; `name` is for the error message."""
-    return decoded(encoded, name, pixels)
+    return decoded(encoded, name, lambda image: pixels(upright(image)))
 
 
 def decoded(encoded: bytes, name: str, convert: Callable[[PILImage.Image], T]) -> T:
-    """What `convert` makes of an image file that is upright; `name` is for the error message.
+    """What `convert` makes of an open image file; `name` is for the error message.
 
     Raises:
       ImageError: it is empty, damaged or no image.
@@ -78,7 +78,7 @@ def decoded(encoded: bytes, name: str, convert: Callable[[PILImage.Image], T]) -
     try:
         if encoded:
             with PILImage.open(io.BytesIO(encoded)) as file:
-                return convert(ImageOps.exif_transpose(file))
+                return convert(file)
     except UnidentifiedImageError:
         what = "is no image"
     except PILImage.DecompressionBombError:
@@ -243,6 +243,16 @@ def _unit(image: Stored) -> Float[np.ndarray, "..."]:
     if np.issubdtype(image.dtype, np.floating):
         return image.astype(np.float32)
     return image.astype(np.float32) / np.iinfo(image.dtype).max
+
+
+def upright(image: PILImage.Image) -> PILImage.Image:
+    """The image turned as its EXIF orientation says."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        # Damaged tags are no reason to refuse the pixels; Pillow has many errors for them.
+        return image
 
 
 def pixels(image: PILImage.Image) -> Stored:

@@ -114,13 +114,14 @@ def inherit(fused: Stored, a: Picture, b: Picture) -> Picture:
     return Picture(fused, alpha, first.exif or second.exif, first.icc or second.icc)
 
 
-def _picture(image: PILImage.Image) -> Picture:
-    alpha = None
+def _picture(file: PILImage.Image) -> Picture:
+    image, alpha = color.upright(file), None
     if image.has_transparency_data:
         alpha = np.asarray(image.convert("RGBA"))[..., 3]
         alpha = None if (alpha == 255).all() else alpha
-    icc = image.info.get("icc_profile") or b""
-    return Picture(color.pixels(image), alpha, _exif(image), icc)
+    icc = file.info.get("icc_profile") or b""
+    # Turning a TIFF loses its tags.
+    return Picture(color.pixels(image), alpha, _exif(file), icc)
 
 
 def _exif(image: PILImage.Image) -> bytes:

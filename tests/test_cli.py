@@ -509,16 +509,12 @@ def test_interrupt_in_the_middle(weights, tmp_path, number, status):
 def test_nothing_slow_is_imported(weights, tmp_path):
     """TensorFlow, TFDS, grain and orbax are for training."""
     save(tmp_path / "a.png", GREY)
+    slow = {"tensorflow", "tensorflow_datasets", "grain", "orbax", "optax", "scipy", "array_record"}
     script = (
         "import sys; from smc_jax import cli; status = cli.main(); "
-        "slow = {'tensorflow', 'tensorflow_datasets', 'grain', 'orbax', 'optax', 'scipy', "
-        "'array_record'}; print(*(slow & {m.split('.')[0] for m in sys.modules}))"
+        f"print(*({{m.split('.')[0] for m in sys.modules}} & {slow}))"
     )
-    given = [str(tmp_path / "a.png")] * 2 + [
-        "-o",
-        str(tmp_path / "out.png"),
-        f"--weights={weights}",
-    ]
+    given = ["a.png", "a.png", "-o", "out.png", f"--weights={weights}"]
     environment = {**os.environ, "SMC_JAX_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
     run = subprocess.run(
         [sys.executable, "-c", script, *given],
