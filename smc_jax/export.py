@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from smc_jax import checkpoint, command, files, weights
+from smc_jax.config import Data, override
 from smc_jax.errors import ConfigError
 from smc_jax.weights import Weights
 
@@ -67,6 +68,8 @@ def read(path: str) -> Weights:
     if Path(path).suffix == weights.SUFFIX:
         return weights.read(path)
     config, params, step = checkpoint.load(path)
+    # Where the data lay on this machine helps nobody.
+    config = override(config, {"data.dir": Data().dir, "train.init_from": ""})
     about = {"data": config.data.name, "steps": step, "seed": config.train.seed}
     return Weights(config, params, about)
 

@@ -14,9 +14,7 @@ _FLOATS = 48
 
 
 def per_pixel(model: config.Model) -> int:
-    """Bytes that fusing a pair takes for each pixel: measured by `benchmarks.model`, and held to
-    the compiler's own figure by a test.
-    """
+    """Bytes that fusing a pair takes for each pixel: fitted; a test holds it to the compiler's."""
     return 4 * _FLOATS * model.width
 
 
