@@ -64,20 +64,24 @@ def test_remat_changes_nothing(whole):
     assert shapes[0] == shapes[1]
 
 
+def _backward(network):
+    image = jnp.zeros((1, 32, 32, 1))
+
+    def backward():
+        params = network.init(jax.random.key(0), image, image, train=True)
+        return jax.vjp(lambda p: network.apply(p, image, image, train=True)[0], params)[1]
+
+    return backward
+
+
 def test_remat_keeps_less():
-    """A gradient's temporary memory, of a network and crops that are not quite so tiny."""
-    needs = []
+    """What waits in memory for the gradient; how much a compiler makes of that is its own."""
+    kept = []
     for remat in (False, True):
-        more = WHOLE | {"data.batch": 4, "model.width": 16, "model.remat": remat}
-        cfg = override(Config(), SMALL | more)
-        mesh, network = sharding.one_device(), model.build(cfg.model)
-        state = train_state.abstract(cfg, network, mesh)
-        image = jax.ShapeDtypeStruct((4, 64, 64, 1), jnp.float32)
-        program = train_step.jit_step(cfg, network, mesh).lower(
-            state, Batch(image, image, jax.ShapeDtypeStruct(image.shape[:1], jnp.int32))
-        )
-        needs.append(program.compile().memory_analysis().temp_size_in_bytes)
-    assert needs[1] < 0.8 * needs[0], needs
+        cfg = override(Config(), SMALL | WHOLE | {"model.remat": remat})
+        residuals = jax.tree.leaves(jax.eval_shape(_backward(model.build(cfg.model))))
+        kept.append(sum(v.size * v.dtype.itemsize for v in residuals))
+    assert kept[1] < 0.5 * kept[0], kept
 
 
 def test_bfloat16_stays_close(whole):
