@@ -63,7 +63,8 @@ def report(pairs: Path, counts: dict[str, int]) -> dict:
 def shift(a: color.Luma, b: color.Luma) -> tuple[int, int]:
     """How far b lies down and right of a, in pixels, by phase correlation of their gradients.
 
-    Sources of different kind share few edges: it is an estimate.
+    An estimate, to be believed for mfif and meif only: infrared and visible or CT and MRI share so
+    few edges that aligned pairs get large values too.
     """
     spectra = [fft.fft2(_edges(x)) for x in (a, b)]
     cross = spectra[1] * spectra[0].conj()
