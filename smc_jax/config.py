@@ -108,6 +108,8 @@ class Loss:
     """L1 distance to the larger of the two source gradients; not in the paper."""
     correlation: float = 0.0
     """Correlation of what F adds to each source with the other source; not in the paper."""
+    fidelity: float = 0.0
+    """Visual information (VIF) of the sources that F keeps; not in the paper."""
     intensity_rule: str = "max"
     """`max`, `mean` or `sharper` of the sources (ours: max for ivif and mdif, mean for mfif and
     meif), or `task`: max for ivif and mdif, sharper for mfif, mean for meif, pair by pair."""

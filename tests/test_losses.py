@@ -10,7 +10,7 @@ import pytest
 
 from smc_jax import losses
 from smc_jax.config import Loss
-from smc_jax.losses import contrastive, correlation, experts, intensity, ssim
+from smc_jax.losses import contrastive, correlation, experts, fidelity, intensity, ssim
 from smc_jax.types import Aux, Batch
 
 
@@ -44,6 +44,7 @@ def test_terms_go_where_their_names_say():
     options = Loss(
         gradient=2.0,
         correlation=3.0,
+        fidelity=4.0,
         intensity_rule="task",
         wavelet="cdf53",
         feature_split="spatial",
@@ -64,13 +65,14 @@ def test_terms_go_where_their_names_say():
         "intensity": intensity.intensity_loss(f, a, b, "task", task),
         "gradient": intensity.gradient_loss(f, a, b),
         "correlation": correlation.correlation_loss(f, a, b),
+        "fidelity": fidelity.fidelity_loss(f, a, b),
     }
     chex.assert_trees_all_close(terms, expected)
 
 
-@pytest.mark.parametrize("name", [*PAPER, "gradient", "correlation"])
+@pytest.mark.parametrize("name", [*PAPER, "gradient", "correlation", "fidelity"])
 def test_weight_of_zero_removes_a_term(name):
-    every = Loss(gradient=2.0, correlation=3.0)
+    every = Loss(gradient=2.0, correlation=3.0, fidelity=4.0)
     full, terms = losses.total(every, *case(), 0.3, None)
     without = Loss(**(vars(every) | {name: 0.0}))
     loss, left = losses.total(without, *case(), 0.3, None)

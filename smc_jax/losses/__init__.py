@@ -7,6 +7,7 @@ from smc_jax import config
 from smc_jax.losses import experts
 from smc_jax.losses.contrastive import feature_contrast, pixel_contrast
 from smc_jax.losses.correlation import correlation_loss
+from smc_jax.losses.fidelity import fidelity_loss
 from smc_jax.losses.intensity import gradient_loss, intensity_loss
 from smc_jax.losses.ssim import ssim_loss
 from smc_jax.types import Aux, Batch, Image, Scalar
@@ -42,6 +43,7 @@ def total(
         "intensity": lambda: intensity_loss(*images, rule=loss.intensity_rule, task=batch.task),
         "gradient": lambda: gradient_loss(*images),
         "correlation": lambda: correlation_loss(*images),
+        "fidelity": lambda: fidelity_loss(*images),
     }
     schedule = {}
     if aux.experts is not None and aux.weights is not None:
