@@ -109,7 +109,11 @@ class Loss:
     correlation: float = 0.0
     """Correlation of what F adds to each source with the other source; not in the paper."""
     fidelity: float = 0.0
-    """Visual information (VIF) of the sources that F keeps; not in the paper."""
+    """Visual information (VIF) of the sources that F loses; not in the paper."""
+    edges: float = 0.0
+    """Share of the sources' edges (Qabf) that F loses; not in the paper."""
+    structure: float = 0.0
+    """Distance from the stronger structure of the sources (MEF-SSIM); not in the paper."""
     intensity_rule: str = "max"
     """`max`, `mean` or `sharper` of the sources (ours: max for ivif and mdif, mean for mfif and
     meif), or `task`: max for ivif and mdif, sharper for mfif, mean for meif, pair by pair."""

@@ -10,7 +10,16 @@ import pytest
 
 from smc_jax import losses
 from smc_jax.config import Loss
-from smc_jax.losses import contrastive, correlation, experts, fidelity, intensity, ssim
+from smc_jax.losses import (
+    contrastive,
+    correlation,
+    edges,
+    experts,
+    fidelity,
+    intensity,
+    ssim,
+    structure,
+)
 from smc_jax.types import Aux, Batch
 
 
@@ -27,6 +36,7 @@ def case(size=16):
 
 HALF = math.sqrt(0.5)
 PAPER = {"fcl": 0.8, "pcl": 0.4, "wb": 1, "div": 1, "cons": 1, "ssim": 1, "intensity": 1}
+OURS = {"gradient": 2.0, "correlation": 3.0, "fidelity": 4.0, "edges": 5.0, "structure": 6.0}
 
 
 @pytest.mark.parametrize(("progress", "early"), [(0.0, 1), (0.5, HALF), (1.0, 0)])
@@ -42,9 +52,7 @@ def test_terms_go_where_their_names_say():
     f, aux, (a, b, task) = case()
     running = jnp.array([0.1, 0.2, 0.3, 0.4])
     options = Loss(
-        gradient=2.0,
-        correlation=3.0,
-        fidelity=4.0,
+        **OURS,
         intensity_rule="task",
         wavelet="cdf53",
         feature_split="spatial",
@@ -63,16 +71,18 @@ def test_terms_go_where_their_names_say():
         "cons": experts.consensus(aux.experts, aux.features_fused, aux.weights),
         "ssim": ssim.ssim_loss(f, a, b),
         "intensity": intensity.intensity_loss(f, a, b, "task", task),
-        "gradient": intensity.gradient_loss(f, a, b),
+        "gradient": edges.gradient_loss(f, a, b),
         "correlation": correlation.correlation_loss(f, a, b),
         "fidelity": fidelity.fidelity_loss(f, a, b),
+        "edges": edges.edge_loss(f, a, b),
+        "structure": structure.structure_loss(f, a, b),
     }
     chex.assert_trees_all_close(terms, expected)
 
 
-@pytest.mark.parametrize("name", [*PAPER, "gradient", "correlation", "fidelity"])
+@pytest.mark.parametrize("name", [*PAPER, *OURS])
 def test_weight_of_zero_removes_a_term(name):
-    every = Loss(gradient=2.0, correlation=3.0, fidelity=4.0)
+    every = Loss(**OURS)
     full, terms = losses.total(every, *case(), 0.3, None)
     without = Loss(**(vars(every) | {name: 0.0}))
     loss, left = losses.total(without, *case(), 0.3, None)
@@ -116,7 +126,11 @@ CROPS = {
 OPTIONS = {
     "paper": Loss(),
     "ours": Loss(
-        gradient=1.0, feature_split="spatial", wavelet="cdf97", balance="running", clamp_div=True
+        **dict.fromkeys(OURS, 1.0),
+        feature_split="spatial",
+        wavelet="cdf97",
+        balance="running",
+        clamp_div=True,
     ),
 }
 

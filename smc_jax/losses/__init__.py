@@ -7,9 +7,11 @@ from smc_jax import config
 from smc_jax.losses import experts
 from smc_jax.losses.contrastive import feature_contrast, pixel_contrast
 from smc_jax.losses.correlation import correlation_loss
+from smc_jax.losses.edges import edge_loss, gradient_loss
 from smc_jax.losses.fidelity import fidelity_loss
-from smc_jax.losses.intensity import gradient_loss, intensity_loss
+from smc_jax.losses.intensity import intensity_loss
 from smc_jax.losses.ssim import ssim_loss
+from smc_jax.losses.structure import structure_loss
 from smc_jax.types import Aux, Batch, Image, Scalar
 
 
@@ -44,6 +46,8 @@ def total(
         "gradient": lambda: gradient_loss(*images),
         "correlation": lambda: correlation_loss(*images),
         "fidelity": lambda: fidelity_loss(*images),
+        "edges": lambda: edge_loss(*images),
+        "structure": lambda: structure_loss(*images),
     }
     schedule = {}
     if aux.experts is not None and aux.weights is not None:

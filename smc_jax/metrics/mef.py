@@ -17,8 +17,8 @@ SIDE = 11
 WEIGHTS = (0.0448, 0.2856, 0.3001)
 """Of the scales, finest first; they are divided by their sum."""
 C = (0.03 * 255) ** 2
-_SOURCES = ((0, 0), (1, 1), (0, 1))
-_WITH_FUSED = (*_SOURCES, (2, 2), (0, 2), (1, 2))
+SOURCES = ((0, 0), (1, 1), (0, 1))
+WITH_FUSED = (*SOURCES, (2, 2), (0, 2), (1, 2))
 """Which (co)variances of (a, b, fused) are needed."""
 
 
@@ -65,15 +65,26 @@ def _stack(a: Grey, b: Grey, fused: Grey) -> Float[Array, "3 h w"]:
 
 
 def _structure(x: Float[Array, "3 h w"]) -> Scalar:
-    """Mean agreement of F with the wished-for patch, a weighted sum of both sources' patches."""
+    """Mean agreement of F with the wished-for patch."""
+    square = covariances(x[:2], SOURCES, (1 / SIDE,) * SIDE)
+    return mean(agreement(square, covariances(x, WITH_FUSED, gaussian(SIDE, 1.5))))
+
+
+def agreement(square: Float[Array, "3 *i"], weighted: Float[Array, "6 *i"]) -> Float[Array, "*i"]:
+    """Agreement of F with the wished-for patch, a weighted sum of both sources' patches.
+
+    Args:
+      square: covariances of `SOURCES` at each place under the 11x11 mean, in squared grey levels.
+      weighted: those of `WITH_FUSED` under the 11x11 Gaussian of sigma 1.5.
+    """
     # Sums over the square window: squared lengths of the centred patches and their product.
-    aa, bb, ab = SIDE**2 * covariances(x[:2], _SOURCES, (1 / SIDE,) * SIDE)
+    aa, bb, ab = SIDE**2 * square
     aa, bb = jnp.maximum(aa, 0), jnp.maximum(bb, 0)
     length_a, length_b = jnp.sqrt(aa), jnp.sqrt(bb)
     both = length_a + length_b
-    agreement = jnp.sqrt(jnp.maximum(aa + bb + 2 * ab, 0)) / jnp.where(both > 0, both, 1.0)
-    agreement = jnp.where(both > 0, agreement, 1.0)
-    power = jnp.tan(jnp.pi / 2 * jnp.minimum(agreement, 2 / np.pi * np.arctan(10)))
+    alike = jnp.sqrt(jnp.maximum(aa + bb + 2 * ab, 0)) / jnp.where(both > 0, both, 1.0)
+    alike = jnp.where(both > 0, alike, 1.0)
+    power = jnp.tan(jnp.pi / 2 * jnp.minimum(alike, 2 / np.pi * np.arctan(10)))
     length_a, length_b = length_a + 0.001, length_b + 0.001
     weight_a, weight_b = ((x / SIDE) ** power + 2.0**-52 for x in (length_a, length_b))
     gain_a = weight_a / (weight_a + weight_b) / length_a
@@ -81,10 +92,10 @@ def _structure(x: Float[Array, "3 h w"]) -> Scalar:
     length = jnp.sqrt(jnp.maximum(gain_a**2 * aa + gain_b**2 * bb + 2 * gain_a * gain_b * ab, 0))
     scale = jnp.maximum(length_a, length_b) / jnp.where(length > 0, length, 1.0)
     gain_a, gain_b = scale * gain_a, scale * gain_b
-    aa, bb, ab, ff, af, bf = covariances(x, _WITH_FUSED, gaussian(SIDE, 1.5))
+    aa, bb, ab, ff, af, bf = weighted
     wished = gain_a**2 * aa + gain_b**2 * bb + 2 * gain_a * gain_b * ab
     shared = gain_a * af + gain_b * bf
-    return mean((2 * shared + C) / (wished + ff + C))
+    return (2 * shared + C) / (wished + ff + C)
 
 
 def _half(x: Float[Array, "3 h w"]) -> Float[Array, "3 i j"]:
