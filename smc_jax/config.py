@@ -84,7 +84,7 @@ class Model:
     output: str = "image"
     """What the decoder gives: the `image` (through a sigmoid); or, not in the paper, a `residual`,
     added to the mean of the sources, or a `blend`: each pixel's share of the sources in a weighted
-    mean, and a residual."""
+    mean, and a residual, which spares what is black in both."""
     scan_method: str = "auto"
     """Implementation of the selective scan; see `smc_jax.selective_scan`."""
     remat: bool = False
@@ -103,6 +103,9 @@ class Loss:
     cons: float = 1.0
     """Times 1 - lambda(t)."""
     ssim: float = 1.0
+    ssim_span: float = 1.0
+    """Range of brightness that the stabilisers of SSIM are made for (ours: that of the images);
+    less, and faint structure in dark places counts more."""
     intensity: float = 1.0
     gradient: float = 0.0
     """L1 distance to the larger of the two source gradients; not in the paper."""

@@ -13,6 +13,9 @@ from smc_jax.mafe import MAFE, Shallow
 from smc_jax.mccm import MCCM
 from smc_jax.types import Aux, Features, Image, Pooled, Scalar
 
+FAINT = 4 / 255
+"""Luma above which `blend` adds the whole of its residual."""
+
 
 class Decoder(nn.Module):
     """I_mf = Conv(F_mf): 3x3 convolutions down to an image (ours: how many, SiLU between)."""
@@ -103,6 +106,8 @@ class SMCMamba(nn.Module):
             image = (a + b) / 2 + decoded
         elif self.output == "blend":
             share, rest = jnp.split(decoded, 2, axis=-1)
+            # Black in both stays black: the flat surroundings of medical images, above all.
+            rest *= jnp.minimum(1.0, jnp.maximum(a, b) / FAINT)
             image = b + nn.sigmoid(share) * (a - b) + rest
         else:
             image = nn.sigmoid(decoded)

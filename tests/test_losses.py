@@ -53,6 +53,7 @@ def test_terms_go_where_their_names_say():
     running = jnp.array([0.1, 0.2, 0.3, 0.4])
     options = Loss(
         **OURS,
+        ssim_span=0.2,
         intensity_rule="task",
         wavelet="cdf53",
         feature_split="spatial",
@@ -69,7 +70,7 @@ def test_terms_go_where_their_names_say():
         "wb": experts.running_balance(aux.importance, running),
         "div": experts.diversity(aux.experts, clamp=True),
         "cons": experts.consensus(aux.experts, aux.features_fused, aux.weights),
-        "ssim": ssim.ssim_loss(f, a, b),
+        "ssim": ssim.ssim_loss(f, a, b, span=0.2),
         "intensity": intensity.intensity_loss(f, a, b, "task", task),
         "gradient": edges.gradient_loss(f, a, b),
         "correlation": correlation.correlation_loss(f, a, b),

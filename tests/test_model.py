@@ -203,6 +203,9 @@ def test_blend_is_a_weighted_mean_and_a_residual(small):
         fused, _ = jax.jit(network.apply)({"params": params}, a, b)
         expected = np.clip(share * a + (1 - share) * b + rest, 0, 1)
         np.testing.assert_allclose(fused, expected, atol=1e-6)
+    black = jnp.zeros_like(a)
+    fused, _ = jax.jit(network.apply)({"params": params}, black, black)
+    assert not fused.any()
 
 
 def test_rings_go_from_the_mean_outward():

@@ -15,9 +15,9 @@ def uniform(count, *size):
     return tuple(jax.random.uniform(jax.random.key(0), (count, 2, *size, 1)))
 
 
-def reference(x, y):
+def reference(x, y, span=1.0):
     pairs = zip(np.asarray(x, float)[..., 0], np.asarray(y, float)[..., 0], strict=True)
-    return np.mean([structural_similarity(p, q, data_range=1, **OPTIONS) for p, q in pairs])
+    return np.mean([structural_similarity(p, q, data_range=span, **OPTIONS) for p, q in pairs])
 
 
 @pytest.mark.parametrize("size", [(11, 11), (16, 31), (64, 48)])
@@ -33,6 +33,13 @@ def test_faint_texture():
     ground = jnp.array([0.02, 0.95])[:, None, None, None]
     x, y = (ground + 0.002 * (v - 0.5) for v in uniform(2, 32, 32))
     assert float(ssim.ssim(x, y)) == pytest.approx(reference(x, y), abs=1e-6)
+
+
+def test_faint_texture_counts_where_the_span_is_small():
+    x, y = (0.02 + 0.002 * v for v in uniform(2, 32, 32))
+    for span in (0.1, 0.01):
+        assert float(ssim.ssim(x, y, span)) == pytest.approx(reference(x, y, span), abs=1e-4)
+    assert float(ssim.ssim_loss(x, y, y, 0.01)) > 2 * float(ssim.ssim_loss(x, y, y))
 
 
 def test_loss_and_its_slope():

@@ -41,7 +41,7 @@ def total(
             *features, split=loss.feature_split, wavelet=loss.wavelet, eps=loss.eps
         ),
         "pcl": lambda: pixel_contrast(*images, wavelet=loss.wavelet, eps=loss.eps),
-        "ssim": lambda: ssim_loss(*images),
+        "ssim": lambda: ssim_loss(*images, span=loss.ssim_span),
         "intensity": lambda: intensity_loss(*images, rule=loss.intensity_rule, task=batch.task),
         "gradient": lambda: gradient_loss(*images),
         "correlation": lambda: correlation_loss(*images),

@@ -5,16 +5,22 @@ from functools import partial
 from smc_jax.losses import window
 from smc_jax.types import Image, Scalar
 
-C1, C2 = 0.01**2, 0.03**2
 
-
-def ssim_loss(fused: Image, a: Image, b: Image) -> Scalar:
+def ssim_loss(fused: Image, a: Image, b: Image, span: float = 1.0) -> Scalar:
     """L_ssim = 1 - (SSIM(F, A) + SSIM(F, B)) / 2, between 0 and 2; images of at least 11x11."""
-    return 1 - (ssim(fused, a) + ssim(fused, b)) / 2
+    return 1 - (ssim(fused, a, span) + ssim(fused, b, span)) / 2
 
 
-def ssim(x: Image, y: Image) -> Scalar:
-    """Mean SSIM of images in [0, 1]: Gaussian window 11x11 of sigma 1.5, where it fits whole."""
+def ssim(x: Image, y: Image, span: float = 1.0) -> Scalar:
+    """Mean SSIM: Gaussian window 11x11 of sigma 1.5, where it fits whole.
+
+    Args:
+      x: images.
+      y: other images.
+      span: the range of brightness that the stabilisers are made for, (0.01 span)^2 and
+        (0.03 span)^2: differences far below them do not count.
+    """
+    c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
     # Moments are taken around one value an image, which leaves the variances and their
     # gradients what they are and saves them from cancellation.
     x0, y0 = (v.mean((1, 2, 3), keepdims=True) for v in (x, y))
@@ -25,5 +31,5 @@ def ssim(x: Image, y: Image) -> Scalar:
     var_y = means(v * v) - mean_v**2
     covariance = means(u * v) - mean_u * mean_v
     mean_x, mean_y = mean_u + x0, mean_v + y0
-    luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
-    return (luminance * (2 * covariance + C2) / (var_x + var_y + C2)).mean()
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return (luminance * (2 * covariance + c2) / (var_x + var_y + c2)).mean()
