@@ -9,8 +9,8 @@ The files of the published tree are laid out as `data_prep.build` takes them, ch
 
 import json
 import re
+import signal
 import sys
-import tempfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -47,24 +47,27 @@ def prepare(
       BuildError: an argument is wrong, or files are; every bad file is named.
     """
     published, name = DATASETS[dataset], name or dataset
+    task = task or published.task
+    build.check(task, name)
     target = out / name
     if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
         raise BuildError(f"--out={out} lies in --source={source}; keep data sets in a folder apart")
     folder.check(target, build.MARK, overwrite=overwrite)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out) as temporary:
-        pairs = Path(temporary) / "pairs"
-        with tree.opened(source, Path(temporary) / "unpacked") as found:
-            origin = _lay_out(dataset, published, source, found, pairs)
-            try:
-                report = checks.report(pairs, published.counts)
-                if strict and report["findings"]:
-                    raise BuildError("\n".join(report["findings"]))
-                build.build(pairs, task or published.task, name, out, overwrite=overwrite)
-            except (BuildError, color.ImageError) as error:
-                raise BuildError(_as_published(str(error), origin)) from None
-    report["findings"] = [_as_published(line, origin) for line in report["findings"]]
-    files.write(target / "report.json", json.dumps(report, indent=2).encode())
+    with folder.whole(target) as new, tree.opened(source, new.parent / "unpacked") as found:
+        pairs = new.parent / "pairs"
+        origin = {str(found.root): str(source)}
+        try:
+            origin |= _lay_out(dataset, published, source, found, pairs)
+            splits = build.scan(pairs)
+            report = {"licence": published.licence, "home": published.home, "cite": published.cite}
+            report |= checks.report(pairs, published.counts)
+        except (BuildError, color.ImageError) as error:
+            raise BuildError(_as_published(str(error), origin)) from None
+        report["findings"] = _as_published("\n".join(report["findings"]), origin).splitlines()
+        if strict and report["findings"]:
+            raise BuildError("\n".join(report["findings"]))
+        build.write(splits, task, new)
+        files.write(new / "report.json", json.dumps(report, indent=2).encode())
     print(checks.table(report))
     return target
 
@@ -78,10 +81,11 @@ def _lay_out(dataset, published: Published, source, found: tree.Tree, pairs: Pat
         for path in found.images if pattern else ():
             match = re.search(rf"(?:^|/){pattern}$", path.rpartition(".")[0])
             if match:
-                stated = match.groupdict().get("split")
+                groups = match.groupdict()
+                name = "_".join(filter(None, (groups.get("part"), groups["name"])))
                 rule = published.split
-                split = stated or (rule if isinstance(rule, str) else rule(match["name"]))
-                sides[side][split, match["name"]].append(path)
+                split = groups.get("split") or (rule if isinstance(rule, str) else rule(name))
+                sides[side][split, name].append(path)
     if dataset == "sice":
         sides["a"], sides["b"] = _exposures(found, sides["a"])
     if not sides["a"] or not sides["b"]:
@@ -92,21 +96,30 @@ def _lay_out(dataset, published: Published, source, found: tree.Tree, pairs: Pat
     origin = {}
     for side, by_pair in sides.items():
         for (split, name), paths in by_pair.items():
+            shown = [f"{source}/{path}" for path in paths]
             if len(paths) > 1:
-                raise BuildError(f"{paths[0]} and {paths[1]} have one name; keep one of them")
+                raise BuildError(f"{shown[0]} and {shown[1]} have one name; keep one of them")
+            if not name.isprintable():
+                raise BuildError(f"{shown[0]!a} has a name that cannot be printed; rename it")
             link = pairs / split / side / f"{name}{Path(paths[0]).suffix}"
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(found.file(paths[0]).resolve())
-            origin[str(link)] = f"{source}/{paths[0]}"
+            origin[str(link)] = shown[0]
     return origin
 
 
 def _exposures(found: tree.Tree, sequences):
-    """The darkest and the brightest image of each sequence, by their mean luma."""
+    """The darkest and the brightest image of each sequence, by their mean luma.
+
+    Raises:
+      BuildError: a sequence has but one.
+    """
     dark, bright = {}, {}
     for key, paths in sequences.items():
-        if key[1].lower() == "label" or len(paths) < 2:
-            continue
+        if len(paths) < 2:
+            raise BuildError(
+                f"{found.file(paths[0])} is the only exposure of its scene; add others"
+            )
         means = {p: float(color.luma(color.read(found.file(p))).mean()) for p in sorted(paths)}
         dark[key], bright[key] = (
             [min(means, key=means.__getitem__)],
@@ -116,18 +129,28 @@ def _exposures(found: tree.Tree, sequences):
 
 
 def _as_published(text: str, origin: dict[str, str]) -> str:
-    for link, path in origin.items():
-        text = text.replace(link, path)
+    """The text, which names links, with the files that they stand for."""
+    for link in sorted(origin, key=len, reverse=True):
+        text = text.replace(link, origin[link])
     return text
 
 
 def _list() -> None:
+    rows = [("name", "task", "colour", "pairs", "licence", "home")]
     for name, p in DATASETS.items():
         counts = ", ".join(f"{s} {n}" for s, n in p.counts.items()) or "-"
-        print(f"{name:14} {p.task or 'any':5} {counts:24} licence: {p.licence:12} {p.home}")
+        rows.append((name, p.task or "any", p.color, counts, p.licence, p.home))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+def _stop(*_) -> None:
+    sys.exit(command.fail("stopped by SIGTERM; nothing was written"))
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, _stop)
     values = flags.FLAGS
     if DATASET == "list":
         return _list()
@@ -139,11 +162,13 @@ def main() -> None:
         raise BuildError("give --source, a folder or an archive; see python -m data_prep list")
     if DATASET == "pairs" and not (values.task and values.name):
         raise BuildError("give --task and --name for pairs; see --help")
+    if values.task and DATASET != "pairs":
+        raise BuildError(f"--task is for pairs; {DATASET} is for {DATASETS[DATASET].task}")
     target = prepare(
         DATASET,
         Path(values.source),
         Path(values.out),
-        task=values.task if DATASET == "pairs" else "",
+        task=values.task,
         name=values.name,
         strict=values.strict,
         overwrite=values.overwrite,

@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -60,24 +60,42 @@ def build(pairs: Path, task: str, name: str, out: Path, *, overwrite: bool = Fal
     Raises:
       BuildError: an argument is wrong, or files are; every bad file is named.
     """
+    check(task, name)
+    target = out / name
+    if target.resolve().is_relative_to(pairs.resolve()):
+        raise BuildError(f"--out={out} lies in --pairs={pairs}; keep data sets in a folder apart")
+    folder.check(target, MARK, overwrite=overwrite)
+    splits = scan(pairs)
+    with folder.whole(target) as new:
+        write(splits, task, new)
+    return target
+
+
+def check(task: str, name: str) -> None:
+    """Raises BuildError unless there is such a task, and `name` may be that of a data set."""
     if task not in TASKS:
         raise BuildError(f"--task={task} is unknown; it may be {', '.join(TASKS)}")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise BuildError(
             f"--name={name} must be a lower-case letter, then such letters, digits and underscores"
         )
-    target = out / name
-    if target.resolve().is_relative_to(pairs.resolve()):
-        raise BuildError(f"--out={out} lies in --pairs={pairs}; keep data sets in a folder apart")
-    folder.check(target, MARK, overwrite=overwrite)
-    splits = _scan(pairs)
+
+
+def write(splits: dict[str, list[Files]], task: str, target: Path) -> None:
+    """Writes the data set `target` of the files of its splits.
+
+    Raises:
+      BuildError: it cannot be written, as on a disk that is full.
+    """
     tfds.disable_progress_bar()
-    with folder.whole(target) as new:
-        builder = _builder(name, task, splits)(data_dir=new.parent, file_format="array_record")
+    builder: Any = _builder(target.name, task, splits)
+    try:
         # TFDS tells of the temporary folder, and that nothing had to be downloaded.
         with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare()
-    return target
+            builder(data_dir=target.parent, file_format="array_record").download_and_prepare()
+    except RuntimeError as error:  # of array_record
+        reason = str(error).partition("; writing")[0]
+        raise BuildError(f"{target.name} cannot be written: {reason}") from None
 
 
 def summary(target: Path) -> str:
@@ -86,7 +104,7 @@ def summary(target: Path) -> str:
     return f"{target}: " + ", ".join(f"{n} {s.num_examples}" for n, s in splits.items())
 
 
-def _scan(pairs: Path) -> dict[str, list[Files]]:
+def scan(pairs: Path) -> dict[str, list[Files]]:
     """The files of every split, all of them read once.
 
     Raises:

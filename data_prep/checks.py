@@ -12,6 +12,9 @@ from smc_jax import color
 
 SHIFTED = 2
 """Pixels; pairs whose gradients seem shifted further are listed."""
+ALIKE = 6
+"""Of the 128 bits of two pairs' hashes so many may differ in copies: copies that are compressed,
+halved or shifted by two pixels differ in few, other pairs of the same kind in 10 and more."""
 SIDE = 256
 """Shifts are looked for in the middle square of this side, at most."""
 
@@ -26,12 +29,15 @@ def report(pairs: Path, counts: dict[str, int]) -> dict:
     Raises:
       ImageError: a file is damaged, or a split holds no pair.
     """
-    splits, findings, seen = {}, [], {}
+    splits, findings, hashes = {}, [], []
     for split in sorted(pairs.iterdir()):
         found, _ = color.pairs(split)
-        shifts, sizes = [], set()
+        shifts, sizes, colored = [], set(), {"a": 0, "b": 0}
         for pair in tqdm(found, f"looking at {split.name}", disable=not sys.stderr.isatty()):
-            a, b = (color.luma(color.read(path)) for path in (pair.a, pair.b))
+            images = [color.read(path) for path in (pair.a, pair.b)]
+            for side, image in zip(colored, images, strict=True):
+                colored[side] += color.is_color(image)
+            a, b = map(color.luma, images)
             color.same_size(a, b, f"{pair.a} and {pair.b}")
             sizes.add(f"{a.shape[1]}x{a.shape[0]}")
             findings += [
@@ -40,16 +46,17 @@ def report(pairs: Path, counts: dict[str, int]) -> dict:
                 if image.min() == image.max()
             ]
             shifts.append(max(map(abs, shift(a, b))))
-            other = seen.setdefault((_hash(a), _hash(b)), (split.name, pair.a))
-            if other[0] != split.name and a.min() < a.max():
-                findings.append(f"{pair.a} looks like {other[1]} of another split")
+            if a.min() < a.max():
+                hashes.append((split.name, pair.a, _hash(a) + _hash(b)))
         splits[split.name] = {
             "pairs": len(found),
             "sizes": sorted(sizes),
+            "in_color": colored,
             # Estimates, and no findings: modalities that share few edges have large ones.
             "median_shift": float(np.median(shifts)),
             "shifted": [p.name for p, s in zip(found, shifts, strict=True) if s > SHIFTED],
         }
+    findings += _copies(hashes)
     total = {"all": sum(s["pairs"] for s in splits.values())}
     have = {name: s["pairs"] for name, s in splits.items()} | total
     findings += [
@@ -78,6 +85,7 @@ def table(report: dict) -> str:
     """The report for a terminal; of many findings the first."""
     lines = [
         f"{name:8} {s['pairs']:6} pairs  {len(s['sizes'])} sizes, as {s['sizes'][0]}"
+        f"  in colour: a {s['in_color']['a']}, b {s['in_color']['b']}"
         f"  median shift {s['median_shift']:.1f} px, {len(s['shifted'])} over {SHIFTED} px"
         for name, s in report["splits"].items()
     ]
@@ -86,9 +94,25 @@ def table(report: dict) -> str:
     return "\n".join(lines + [f"… {len(found) - 10} more in report.json"] * (len(found) > 10))
 
 
+def _copies(hashes: list[tuple[str, Path, bytes]]) -> list[str]:
+    """A line for each pair that looks like one of a split before its own."""
+    lines = []
+    bits = np.array([np.frombuffer(found, np.uint64) for _, _, found in hashes])
+    starts = {split: n for n, (split, _, _) in reversed(list(enumerate(hashes)))}
+    for n, (split, path, _) in enumerate(hashes):
+        if first := starts[split]:
+            apart = np.bitwise_count(bits[:first] ^ bits[n]).sum(-1)
+            nearest = int(np.argmin(apart))
+            if apart[nearest] <= ALIKE:
+                lines.append(f"{path} looks like {hashes[nearest][1]} of another split")
+    return lines
+
+
 def _edges(image: color.Luma) -> np.ndarray:
     h, w = (min(n, SIDE) for n in image.shape)
     top, left = (image.shape[0] - h) // 2, (image.shape[1] - w) // 2
+    if min(h, w) < 2:
+        return np.zeros((h, w))
     down, right = np.gradient(image[top : top + h, left : left + w])
     return np.hypot(down, right) * np.outer(np.hanning(h), np.hanning(w))
 

@@ -12,7 +12,8 @@ class Published(NamedTuple):
     """One published data set.
 
     `a`, `b` and `gt` are regular expressions for the end of a file's path without suffix. Their
-    group `name` is what a pair shares, and their group `split`, where there is one, its split.
+    group `name` is what a pair shares. Where there is a group `split`, it is the pair's split, and
+    a group `part` goes before its name.
     """
 
     task: str
@@ -20,8 +21,10 @@ class Published(NamedTuple):
     b: str
     tree: str
     """The expected tree in a line, for messages."""
+    color: str
+    """The sources in colour: `a`, `b`, `ab`; `-` if both are grey."""
     counts: dict[str, int]
-    """Pairs of each split as published."""
+    """Pairs of each split as published; `all` is for their sum."""
     home: str
     licence: str
     cite: str
@@ -30,14 +33,14 @@ class Published(NamedTuple):
     """The split of a name, where the tree tells none."""
 
 
-def _harvard(kind: str, count: int) -> Published:
+def _harvard(kind: str, color: str, count: int) -> Published:
     return Published(
         "mdif",
         rf"{kind}-MRI/{kind}/(?P<name>[^/]+)",
         rf"{kind}-MRI/MRI/(?P<name>[^/]+)",
         f"{kind}-MRI/{{{kind},MRI}}/<case><slice, 3 digits>.png",
-        # The archive has no split; the sum over splits is compared.
-        {"all": count} if count else {},
+        color,
+        {"all": count},
         "github.com/xianming-gu/Havard-Medical-Image-Fusion-Datasets",
         NONE_STATED,
         "Harvard whole brain atlas, med.harvard.edu/AANLIB",
@@ -46,16 +49,21 @@ def _harvard(kind: str, count: int) -> Published:
 
 
 def by_case(name: str) -> str:
-    """Slices of one patient stay together: cases whose number ends in 0 or 5 are for testing.
+    """Cases whose number ends in 0 are for testing; the last three digits of a name count slices.
 
-    The last three digits of a name count the slices of a case.
+    So the slices of a patient stay together: the archive's own split, in MyDatasets, divides them.
     """
-    found = re.match(r"(\d+)\d{3}", name)
-    return "test" if found and int(found[1]) % 5 == 0 else "train"
+    return "test" if re.match(r"\d*0\d{3}$", name) else "train"
+
+
+def by_frame(name: str) -> str:
+    """No split is published: frames whose number ends in 0 are for testing."""
+    return "test" if name.endswith("0") else "train"
 
 
 NONE_STATED = "none stated"
 NAME = r"(?P<name>[^/]+)"
+PART = r"(?:[^/]*(?P<part>Part\d)/)?"
 IN_SPLIT = r"(?P<split>train|test)"
 DATASETS = {
     "msrs": Published(
@@ -63,6 +71,7 @@ DATASETS = {
         rf"{IN_SPLIT}/ir/{NAME}",
         rf"{IN_SPLIT}/vi/{NAME}",
         "{train,test}/{ir,vi}/<name>.png",
+        "b",
         {"train": 1083, "test": 361},
         "github.com/Linfeng-Tang/MSRS",
         NONE_STATED,
@@ -72,17 +81,20 @@ DATASETS = {
         "ivif",
         rf"cropinfrared/{NAME}",
         rf"crop_LR_visible/{NAME}",
-        "{cropinfrared,crop_LR_visible}/<name>.jpg",  # unverified
-        {"test": 221},
+        "{cropinfrared,crop_LR_visible}/<name>.jpg",
+        "b",
+        {"all": 221},
         "github.com/hanna-xu/RoadScene",
         NONE_STATED,
-        "Xu et al., U2Fusion, TPAMI 2022",
+        "Xu et al., FusionDN, AAAI 2020",
+        split=by_frame,
     ),
     "m3fd": Published(
         "ivif",
         rf"Ir/{NAME}",
         rf"Vis/{NAME}",
         "{Ir,Vis}/<name>.png",  # unverified
+        "b",
         {"test": 300},
         "github.com/JinyuanLiu-CV/TarDAL",
         "unverified",
@@ -93,6 +105,7 @@ DATASETS = {
         rf"ir/{NAME}",
         rf"vi/{NAME}",
         "{ir,vi}/<name>.*",  # As many rearrange it; the published tree is unverified.
+        "-",
         {},
         "figshare, TNO Image Fusion Dataset",
         "unverified",
@@ -102,25 +115,26 @@ DATASETS = {
         "ivif",
         rf"infrared/{IN_SPLIT}/{NAME}",
         rf"visible/{IN_SPLIT}/{NAME}",
-        "{infrared,visible}/{train,test}/<name>.jpg",  # unverified
+        "{infrared,visible}/{train,test}/<name>.jpg",
+        "b",
         {"train": 12025, "test": 3463},  # The sum, 15488, is verified.
         "github.com/bupt-ai-cz/LLVIP",
-        "unverified",
+        "own, not for commerce",
         "Jia et al., LLVIP, ICCV workshops 2021",
     ),
-    # The counts of the tree, which the authors do not state, are not known to us.
-    "harvard_ct": _harvard("CT", 0),
-    "harvard_pet": _harvard("PET", 0),
-    "harvard_spect": _harvard("SPECT", 0),
+    "harvard_ct": _harvard("CT", "-", 184),
+    "harvard_pet": _harvard("PET", "a", 269),
+    "harvard_spect": _harvard("SPECT", "a", 357),
     "mfi_whu": Published(
         "mfif",
         rf"source_1/{NAME}",
         rf"source_2/{NAME}",
         "{source_1,source_2}/<name>.jpg, full_clear/<name>.jpg",  # unverified
         # No split is published: all of it is for training, Lytro for testing.
+        "ab",
         {"train": 120},
         "github.com/HaoZhang1018/MFI-WHU",
-        "unverified",
+        "MIT",
         "Zhang et al., MFF-GAN, Information Fusion 2021",
         gt=rf"full_clear/{NAME}",
         split="train",
@@ -130,6 +144,7 @@ DATASETS = {
         r"(?P<name>lytro-\d+)-A",
         r"(?P<name>lytro-\d+)-B",
         "lytro-<number>-{A,B}.jpg",  # unverified
+        "ab",
         {"test": 20},
         "Nejati's Lytro multi-focus data set",
         "unverified",
@@ -140,6 +155,7 @@ DATASETS = {
         r"(?P<name>[^/]+)_A",
         r"(?P<name>[^/]+)_B",
         "<name>_{A,B}.*",  # unverified
+        "ab",
         {"test": 19},  # Some scenes may have more than two settings.
         "arxiv.org/abs/2002.04780",
         "unverified",
@@ -150,6 +166,7 @@ DATASETS = {
         rf"imageA/{NAME}_A",
         rf"imageB/{NAME}_B",
         "imageA/<name>_A.png, imageB/<name>_B.png, Fusion/<name>_F.png",  # unverified
+        "ab",
         {"train": 710},
         "arxiv.org/abs/2003.12779",
         "unverified",
@@ -162,29 +179,34 @@ DATASETS = {
         r"input/(?P<name>[^/]+)/[^/]+_A",
         r"input/(?P<name>[^/]+)/[^/]+_B",
         "input/<name>/<name>_{A,B}.*",
-        {"test": 105},  # As the paper says; the repository's folder has fewer.
+        "ab",
+        {"test": 105},
         "github.com/xingchenzhang/MFIFB",
         NONE_STATED,
         "Zhang, Multi-focus image fusion: a benchmark, arXiv 2005.01116",
     ),
-    # An image of a sequence of exposures: `sequence` of __main__ chooses the darkest and brightest.
+    # Images of sequences of exposures, from which __main__ takes the darkest and the brightest.
     "sice": Published(
         "meif",
-        r"(?P<name>[^/]+)/\d+",
-        r"(?P<name>[^/]+)/\d+",
-        "<scene>/<exposure>.jpg, Label/<scene>.jpg",  # unverified
+        rf"{PART}(?P<name>(?!(?i:label)/)[^/]+)/\d+",
+        rf"{PART}(?P<name>(?!(?i:label)/)[^/]+)/\d+",
+        # Scenes are counted from 1 in both parts; unverified.
+        "Dataset_Part{1,2}/<scene>/<exposure>.JPG, Dataset_Part{1,2}/Label/<scene>.JPG",
+        "ab",
         {"train": 589},
         "github.com/csjcai/SICE",
         NONE_STATED,
         "Cai, Gu and Zhang, TIP 2018",
-        gt=rf"Label/{NAME}",
+        gt=rf"{PART}(?i:label)/{NAME}",
         split="train",
     ),
     "mefb": Published(
         "meif",
-        r"input/(?P<name>[^/]+)/[^/]+_A",
-        r"input/(?P<name>[^/]+)/[^/]+_B",
-        "input/<name>/<name>_{A,B}.*",  # unverified; by the toolkit's sister MFIFB
+        r"input/(?P<name>[^/]+)/[^/]+_[Aa]",
+        r"input/(?P<name>[^/]+)/[^/]+_[Bb]",
+        # Beside the pair lie its files under their former names, and two of its names end in _a.
+        "input/<name>/<name>_{A,B}.*",
+        "ab",
         {"test": 100},
         "github.com/xingchenzhang/MEFB",
         NONE_STATED,
@@ -195,6 +217,7 @@ DATASETS = {
         rf"(?P<split>[^/]+)/a/{NAME}",
         rf"(?P<split>[^/]+)/b/{NAME}",
         "<split>/{a,b}/<name>.*, <split>/gt/<name>.*",
+        "?",
         {},
         "your own",
         "yours",

@@ -1,7 +1,7 @@
 """Folders that appear whole or not at all."""
 
 import contextlib
-import tempfile
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,12 +34,24 @@ def check(target: Path, mark: str, *, overwrite: bool) -> None:
 def whole(target: Path) -> Iterator[Path]:
     """A path to write a folder to; it becomes `target` when the block ends, unless it raises.
 
-    It lies in a hidden folder beside `target`, which goes away in either case.
+    It lies in a hidden folder beside `target`, of one run at a time, which goes away in either
+    case. What a killed run has left there goes away at the start of the next.
+
+    Raises:
+      InputError: another run builds `target`, or its folder cannot be written to.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
-        new = Path(temporary) / target.name
-        yield new
-        if target.exists():
-            target.rename(Path(temporary) / "old")
-        new.rename(target)
+    place = target.with_name(f".{target.name}.part")
+    old, new = place / "old", place / target.name
+    with files.locked(place):
+        try:
+            if old.exists() and not target.exists():
+                old.rename(target)  # It was killed between the last two lines of this block.
+            for left in place.iterdir():
+                if left.is_dir():
+                    shutil.rmtree(left)
+            yield new
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)

@@ -1,13 +1,16 @@
 """A published tree of files: a folder, or an archive that is unpacked file by file."""
 
 import contextlib
+import lzma
+import os
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data_prep.folder import BuildError
 from smc_jax.color import SUFFIXES
@@ -39,9 +42,21 @@ def opened(source: Path, unpacked: Path) -> Iterator[Tree]:
         root = unpacked
         try:
             _unpack(source, unpacked)
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        except (
+            zipfile.BadZipFile,
+            tarfile.TarError,
+            zlib.error,
+            lzma.LZMAError,
+            EOFError,
+        ) as error:
             raise BuildError(f"{source} is damaged; download it again ({error})") from None
-    paths = (p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+        except RuntimeError:
+            raise BuildError(
+                f"{source} has a password or a rare compression; unpack it and give the folder"
+            ) from None
+        except OSError as error:
+            raise BuildError(f"{source} cannot be unpacked: {error.strerror or error}") from None
+    paths = (path.relative_to(root).as_posix() for path in _files(root))
     yield Tree(root, sorted(p for p in paths if _is_image(p)))
 
 
@@ -63,11 +78,24 @@ def _unpack(archive: Path, target: Path) -> None:
             for member in opened:
                 if member.isfile() and _is_image(member.name):
                     opened.extract(member, target, filter="data")
+            # To tarfile a broken header, or none, is the end; a whole archive ends with zeros.
+            file: Any = opened.fileobj
+            file.seek(opened.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("its end is missing")
     else:
         raise BuildError(f"{archive} is no zip or tar archive; unpack it and give the folder")
     if not target.exists():
         target.mkdir(parents=True)
     shutil.rmtree(target / "__MACOSX", ignore_errors=True)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """The files below a folder, and below those that links lead to, unless back to where it is."""
+    for folder, below, names in os.walk(root, followlinks=True):
+        here = Path(folder).resolve()
+        below[:] = [n for n in below if not here.is_relative_to((here / n).resolve())]
+        yield from (path for name in names if (path := Path(folder, name)).is_file())
 
 
 def _is_image(path: str) -> bool:

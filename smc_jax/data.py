@@ -63,8 +63,8 @@ def open_source(dir: str, name: str, split: str) -> Any:
     return source
 
 
-def pair(source: Any, index: int) -> Example:
-    """A pair of an open data set, decoded.
+def pair(source: Any, index: int, *, truth: bool = True) -> Example:
+    """A pair of an open data set, decoded; `truth`: with its ground truth, if it has one.
 
     Raises:
       ImageError: its record or one of its files is damaged.
@@ -73,7 +73,7 @@ def pair(source: Any, index: int) -> Example:
         record = source[index]
     except RuntimeError as error:
         raise ImageError(f"record {index} of the data set is damaged ({error})") from None
-    return decode(record)
+    return decode(record if truth else record | {"gt": b""})
 
 
 def decode(record: dict) -> Example:
@@ -177,7 +177,7 @@ class Decoded:
         """The decoded pair and its task; raises ImageError as `pair` does."""
         found = self._kept.get(index)
         if found is None:
-            found = pair(self._source, index)._replace(truth=None)
+            found = pair(self._source, index, truth=False)
             if self._room.take(found.a.nbytes + found.b.nbytes):
                 self._kept[index] = found
         return found, self._task

@@ -155,6 +155,22 @@ def test_one_textured_source_is_enough(tmp_path, monkeypatch):
         assert len(draws) == expected
 
 
+def test_training_decodes_no_ground_truth(tmp_path, monkeypatch):
+    for side in ("a", "b", "gt"):
+        (tmp_path / "in/train" / side).mkdir(parents=True)
+        Image.fromarray(place(0)).save(tmp_path / "in/train" / side / "0.png")
+    build(tmp_path / "in", "mfif", "x", tmp_path)
+    decoded = []
+    decode = data.color.decode
+    monkeypatch.setattr(data.color, "decode", lambda *args: decoded.append(1) or decode(*args))
+    source = data.open_source(str(tmp_path), "x", "train")
+    assert data.pair(source, 0).truth is not None
+    assert len(decoded) == 3
+    example, _ = data.Decoded(source, "mfif", data.Room(0))[0]
+    assert example.truth is None
+    assert len(decoded) == 5
+
+
 def test_processes_share_each_batch(placed, monkeypatch):
     config = Data("x", placed, crop=16, batch=4)
     seen = []

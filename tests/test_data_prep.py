@@ -9,9 +9,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from data_prep import build as build_module
+from data_prep import folder
 from data_prep.build import build
 from data_prep.folder import BuildError
 from smc_jax import data
+from smc_jax.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
@@ -193,6 +195,22 @@ def test_broken_off_build_leaves_nothing(tmp_path, monkeypatch, error):
             build(tmp_path / "in", "ivif", name, out, overwrite=True)
         assert listing(out) == before
     assert len(examples(out, "old", "train")) == 3
+
+
+def test_what_killed_runs_left_goes_away(tmp_path):
+    target, place = tmp_path / "x", tmp_path / ".x.part"
+    # Killed in the middle of the exchange: what was replaced comes back first.
+    (place / "old").mkdir(parents=True)
+    (place / "x/1.0.0").mkdir(parents=True)
+    (place / "lock").write_text("process 1 on mars")
+    with folder.whole(target) as new:
+        assert target.is_dir()
+        assert listing(place) == ["lock"]
+        second = folder.whole(target)
+        with pytest.raises(InputError, match=r"x\.part is in use by process"):
+            second.__enter__()
+        (new / "2.0.0").mkdir(parents=True)
+    assert listing(tmp_path) == ["x", "x/2.0.0"]
 
 
 def test_command(tmp_path):
