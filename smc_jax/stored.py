@@ -96,7 +96,7 @@ def read(checkpoints: ocp.CheckpointManager, step: int, **items: Any) -> Any:
     """
     with _reading(checkpoints, step):
         if "state" in items:
-            _read_through(checkpoints.directory / str(step) / "state")
+            read_through(checkpoints.directory / str(step) / "state")
         return checkpoints.restore(step, args=ocp.args.Composite(**items))
 
 
@@ -117,7 +117,8 @@ def brief(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
 
 
-def _read_through(folder: epath.Path) -> None:
+def read_through(folder: Path | epath.Path) -> None:
+    """Reads all that arrays were stored as; raises an error of any type where it is damaged."""
     # orbax reads all arrays at once, and what is still under way when one of them fails complains
     # on stderr from threads of its own. Here the first damaged one is all there is to say.
     arrays = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{folder}/"}).result()
