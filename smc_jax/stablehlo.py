@@ -97,4 +97,4 @@ def exported(
 
 def _for(platform: str, network: config.Model) -> config.Model:
     method = SCANS[platform] if network.scan_method in ("auto", "pallas") else network.scan_method
-    return dataclasses.replace(network, scan_method=method)
+    return dataclasses.replace(network, scan_method=method, remat=False)
