@@ -103,7 +103,9 @@ def locked(folder: str | Path) -> Iterator[None]:
                 f"{folder} is in use by {file.read().strip() or 'another run'}; wait for its end "
                 "or give another folder"
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        try:
+            file.truncate(0)
+            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
         yield
