@@ -48,6 +48,7 @@ bench: $(INSTALLED)
 	$(PY) -m benchmarks.scan
 	$(PY) -m benchmarks.model
 	$(PY) -m benchmarks.training
+	$(PY) -m benchmarks.operations
 	$(PY) -m benchmarks.data
 	$(PY) -m benchmarks.metrics
 

@@ -45,16 +45,18 @@ def manager(workdir: str | Path, cfg: Config) -> Iterator[ocp.CheckpointManager]
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
     )
+    _set_scores_aside(Path(workdir))
     checkpoints = stored.opened(workdir, options)
-    try:
-        yield checkpoints
-    except BaseException:
-        # What went wrong first is what there is to say.
-        with contextlib.suppress(Exception):
+    with _quiet():
+        try:
+            yield checkpoints
+        except BaseException:
+            # What went wrong first is what there is to say.
+            with contextlib.suppress(Exception):
+                checkpoints.close()
+            raise
+        with _writing(checkpoints):
             checkpoints.close()
-        raise
-    with _writing(checkpoints):
-        checkpoints.close()
 
 
 def save(
@@ -142,7 +144,7 @@ def load(path: str | Path) -> Saved:
     """
     workdir, wanted = _locate(Path(path))
     options = ocp.CheckpointManagerOptions(
-        read_only=True, create=False, save_interval_steps=0, best_fn=lambda scores: 0.0
+        read_only=True, create=False, save_interval_steps=0, lightweight_initialize=True
     )
     checkpoints = stored.opened(workdir, options)
     with contextlib.closing(checkpoints):
@@ -192,14 +194,50 @@ def _warn_or_raise(
 def _set_aside(checkpoints: ocp.CheckpointManager, steps: list[int]) -> None:
     # Their steps are to be saved again.
     for step in steps if jax.process_index() == 0 else ():
-        there = Path(checkpoints.directory.parent) / DAMAGED
-        there.mkdir(exist_ok=True)
-        free = next(f"{step}.{i}" for i in range(10**6) if not (there / f"{step}.{i}").exists())
-        os.replace(checkpoints.directory / str(step), there / free)
+        _move(Path(checkpoints.directory / str(step)), str(step))
     if steps:
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("set aside")
         checkpoints.reload()
+
+
+def _set_scores_aside(workdir: Path) -> None:
+    # All scores are read when the checkpoints are opened. Without them, the weights are as good.
+    for step in stored.unreadable_scores(workdir) if jax.process_index() == 0 else ():
+        _move(workdir / stored.FOLDER / str(step) / stored.SCORES, f"{step}.{stored.SCORES}")
+        print(
+            f"warning: the validation of checkpoint {step} in {workdir} is damaged; it is no "
+            "longer among the best",
+            file=sys.stderr,
+        )
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("scores set aside")
+
+
+def _move(path: Path, name: str) -> None:
+    """Moves what lies in a run's checkpoints to a free name in its `damaged_checkpoints`."""
+    workdir = next(p.parent for p in path.parents if p.name == stored.FOLDER)
+    there = workdir / DAMAGED
+    there.mkdir(exist_ok=True)
+    free = next(f"{name}.{i}" for i in range(10**6) if not (there / f"{name}.{i}").exists())
+    os.replace(path, there / free)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # When one file of a save cannot be written, the others find that nobody waits for them any
+    # more, and print a traceback each from threads of their own.
+    before = sys.unraisablehook
+
+    def hook(found: Any) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            before(found)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextlib.contextmanager

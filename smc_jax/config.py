@@ -170,7 +170,7 @@ class Train:
     mean. 0: there is none."""
     init_from: str = ""
     """Begin with these weights: a run's workdir or the folder of one of its checkpoints, a
-    .safetensors file, or a packaged name."""
+    .safetensors file, a folder that `smc_jax.export` made, or a packaged name."""
     max_bad_steps: int = 10
     """Steps in a row whose loss, gradient or new weights are not finite; each is skipped, and one
     more ends the run."""

@@ -1,40 +1,87 @@
 """Turns a checkpoint into what others can use.
 
 python -m smc_jax.export WORKDIR --out=NAME.safetensors --metrics=MSRS=results/metrics.json
+python -m smc_jax.export WORKDIR --format=orbax --out=FOLDER
+python -m smc_jax.export WORKDIR --format=stablehlo --sizes=640x480,1024x768 --out=FOLDER
 """
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from smc_jax import checkpoint, command, files, weights
+from smc_jax import checkpoint, command, files, fusion, stablehlo, weights
 from smc_jax.config import Data, override
 from smc_jax.errors import ConfigError
-from smc_jax.weights import Weights
+from smc_jax.weights import Weights, folder
 
 
-def _safetensors(loaded: Weights, out: Path, dtype: str) -> list[Path]:
+class Wanted(NamedTuple):
+    """What is to be written."""
+
+    out: Path
+    dtype: str
+    sizes: Sequence[tuple[int, int]]
+    """Height and width, for programs."""
+
+
+def _safetensors(loaded: Weights, wanted: Wanted) -> list[Path]:
+    out, dtype, _ = wanted
     if out.suffix != weights.SUFFIX:
         raise ConfigError(f"--out={out}: give a file NAME{weights.SUFFIX}")
     card = out.with_suffix(".md")
     weights.write(out, loaded, dtype)
-    files.write(card, model_card(out.stem, weights.read(out), dtype).encode())
+    where = (
+        "The whole configuration is in the file's header:\n"
+        f"`smc_jax.weights.read('{out.name}').config`."
+    )
+    files.write(card, model_card(out.stem, weights.read(out), dtype, where).encode())
     return [out, card]
 
 
-FORMATS: dict[str, Callable[[Weights, Path, str], list[Path]]] = {"safetensors": _safetensors}
+def _orbax(loaded: Weights, wanted: Wanted) -> list[Path]:
+    where = (
+        f"The parameters are in `{folder.PARAMS}`, written by orbax, the whole configuration in\n"
+        f"`{weights.CONFIG}`; `{folder.EXAMPLE}` loads them."
+    )
+    card = model_card(wanted.out.name, loaded, wanted.dtype, where)
+    folder.write(wanted.out, loaded, card, wanted.dtype)
+    return [wanted.out]
+
+
+def _stablehlo(loaded: Weights, wanted: Wanted) -> list[Path]:
+    where = (
+        "A program for each size, width by height, and platform. They take batches of luma in\n"
+        f"[0, 1], float32 `b h w 1`; `{stablehlo.EXAMPLE}` runs them without smc_jax."
+    )
+    card = model_card(wanted.out.name, loaded, wanted.dtype, where)
+    stablehlo.write(wanted.out, loaded, card, wanted.sizes, wanted.dtype)
+    return [wanted.out]
+
+
+FORMATS: dict[str, Callable[[Weights, Wanted], list[Path]]] = {
+    "safetensors": _safetensors,
+    "orbax": _orbax,
+    "stablehlo": _stablehlo,
+}
 """Each writes a network to a path and returns the files that it made."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
     """The command; returns the exit status."""
     parser = command.Parser(prog="python -m smc_jax.export", description=__doc__)
-    parser.add_argument("checkpoint", help="training workdir, or a .safetensors file")
+    parser.add_argument("checkpoint", help="training workdir, checkpoint or weights")
     parser.add_argument("--format", choices=FORMATS, default="safetensors")
-    parser.add_argument("--out", type=Path, required=True, help="what to write")
+    parser.add_argument("--out", type=Path, required=True, help="file or folder to write")
+    parser.add_argument(
+        "--sizes",
+        default="640x480",
+        metavar="WxH,...",
+        help="for stablehlo: width and height of the images (default: %(default)s)",
+    )
     parser.add_argument("--dtype", choices=weights.TYPES, default="float32", help="how to store it")
     parser.add_argument("--data", default="", help="for the model card: what it was trained on")
     parser.add_argument("--command", default="", help="for the model card: how it was trained")
@@ -54,24 +101,44 @@ def _export(given: argparse.Namespace) -> int:
     told["metrics"] = dict(map(read_metrics, given.metrics))
     loaded = read(given.checkpoint)
     about = loaded.about | {name: value for name, value in told.items() if value}
-    made = FORMATS[given.format](loaded._replace(about=about), given.out, given.dtype)
+    wanted = Wanted(given.out, given.dtype, read_sizes(given.sizes))
+    made = FORMATS[given.format](loaded._replace(about=about), wanted)
     print("wrote " + ", ".join(map(str, made)))
     return 0
 
 
 def read(path: str) -> Weights:
-    """The network of a training workdir's newest checkpoint or of a .safetensors file.
+    """The network of a training workdir's newest checkpoint, of one that `checkpoint.load` takes,
+    of a .safetensors file or of an exported folder.
 
     Raises:
       ConfigError: there is none that can be read.
     """
     if Path(path).suffix == weights.SUFFIX:
         return weights.read(path)
+    if weights.is_folder(path):
+        return folder.read(path)
     config, params, step = checkpoint.load(path)
     # Where the data lay on this machine helps nobody.
     config = override(config, {"data.dir": Data().dir, "train.init_from": ""})
     about = {"data": config.data.name, "steps": step, "seed": config.train.seed}
     return Weights(config, params, about)
+
+
+def read_sizes(text: str) -> list[tuple[int, int]]:
+    """Height and width of each size of `640x480,1024x768`, which is width by height.
+
+    Raises:
+      ConfigError: it is no list of sizes, or one of them is smaller than 16x16.
+    """
+    sizes = [re.fullmatch(r"\s*(\d+)x(\d+)\s*", part) for part in text.split(",")]
+    found = [(int(size[2]), int(size[1])) for size in sizes if size]
+    if len(found) < len(sizes) or min(min(size) for size in found) < fusion.SMALLEST:
+        least = f"{fusion.SMALLEST}x{fusion.SMALLEST}"
+        raise ConfigError(
+            f"--sizes={text}: give width and height, such as 640x480,1024x768; {least} is least"
+        )
+    return list(dict.fromkeys(found))
 
 
 def read_metrics(text: str) -> tuple[str, Mapping[str, Any]]:
@@ -94,8 +161,15 @@ def read_metrics(text: str) -> tuple[str, Mapping[str, Any]]:
     }
 
 
-def model_card(name: str, loaded: Weights, dtype: str) -> str:
-    """What a weight file is, in Markdown; every number comes from its header."""
+def model_card(name: str, loaded: Weights, dtype: str, where: str) -> str:
+    """What a weight file is, in Markdown; every number comes from its header.
+
+    Args:
+      name: the title.
+      loaded: what is written.
+      dtype: the type of the stored parameters.
+      where: the end: what is where in it.
+    """
     config, about = loaded.config, loaded.about
     count = sum(value.size for value in weights.flatten(loaded.params).values())
     lines = [f"# {name}", "", f"SMC-Mamba, {count:,} parameters, stored in {dtype}.", ""]
@@ -117,9 +191,7 @@ def model_card(name: str, loaded: Weights, dtype: str) -> str:
         for method, mean in table["methods"].items():
             values = [f"{mean[n]:.4g}" if n in mean else "" for n in names]
             lines.append(f"| {method} | " + " | ".join(values) + " |")
-    lines += ["", "The whole configuration is in the file's header:"]
-    lines += [f"`smc_jax.weights.read('{name}.safetensors').config`."]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", where]) + "\n"
 
 
 if __name__ == "__main__":

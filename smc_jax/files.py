@@ -59,6 +59,27 @@ def check_folder(path: str | Path, flag: str) -> None:
 
 
 @contextlib.contextmanager
+def making(path: str | Path) -> Iterator[Path]:
+    """A folder to fill, which appears under its name at the end, if all went well.
+
+    Raises:
+      InputError: there is something of that name, or the folder cannot be written to.
+    """
+    path = Path(path).absolute()
+    if path.exists():
+        raise InputError(f"{path} is there already; give another name, or remove it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
+            folder = Path(temporary) / path.name
+            folder.mkdir()
+            yield folder
+            os.rename(folder, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
     """Keeps other runs out of a folder, which is made if there is none.
 
@@ -82,7 +103,9 @@ def locked(folder: str | Path) -> Iterator[None]:
                 f"{folder} is in use by {file.read().strip() or 'another run'}; wait for its end "
                 "or give another folder"
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        try:
+            file.truncate(0)
+            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
         yield

@@ -109,8 +109,7 @@ def scan_channels(
     groups, pixels, _ = x.shape
     kind, x = x.dtype, _wide(x)
     directions = tuple(_merge(ssm, groups) for ssm in directions)
-    budget = CPU_STATE if jax.default_backend() == "cpu" else GPU_STATE
-    size = min(pixels, max(1, budget // (groups * directions[0].A_log.shape[-1])))
+    size = min(pixels, max(1, _budget(method) // (groups * directions[0].A_log.shape[-1])))
     x = jnp.pad(x, ((0, 0), (0, -pixels % size), (0, 0)))
 
     # B and C of some pixels are cheaper to make again for the gradient than to keep for all.
@@ -123,6 +122,12 @@ def scan_channels(
 
     y = lax.map(block, rearrange(x, "g (m p) l -> m l g p", p=size))
     return rearrange(y, "m l g p -> g (m p) l")[:, :pixels].astype(kind)
+
+
+def _budget(method: str) -> int:
+    """Of the platform that the method is made for; else of this machine's."""
+    known = {"chunked": CPU_STATE, "two_level": GPU_STATE, "pallas": GPU_STATE}
+    return known.get(method, CPU_STATE if jax.default_backend() == "cpu" else GPU_STATE)
 
 
 def _wide(x: Array) -> Array:

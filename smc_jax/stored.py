@@ -18,6 +18,8 @@ from smc_jax.config import Config
 from smc_jax.errors import ConfigError
 
 FOLDER = "checkpoints"
+SCORES = "metrics"
+"""What orbax calls a validation, the folder of a checkpoint and the file in it."""
 
 
 class DamagedError(ConfigError):
@@ -44,7 +46,9 @@ def best(checkpoints: ocp.CheckpointManager) -> int:
     Raises:
       ConfigError: the run was not validated.
     """
-    scores = {step: checkpoints.metrics(step) for step in checkpoints.all_steps()}
+    unreadable = unreadable_scores(Path(checkpoints.directory.parent))
+    steps = [step for step in checkpoints.all_steps() if step not in unreadable]
+    scores = {step: checkpoints.metrics(step) for step in steps}
     scores = {step: values for step, values in scores.items() if values}
     if not scores:
         raise ConfigError(
@@ -52,6 +56,17 @@ def best(checkpoints: ocp.CheckpointManager) -> int:
         )
     of = rank(configuration(checkpoints, max(scores)))
     return max(scores, key=lambda step: of(scores[step]))
+
+
+def unreadable_scores(workdir: Path) -> list[int]:
+    """The steps whose checkpoints hold a validation that is damaged."""
+    steps = []
+    for path in sorted((workdir / FOLDER).glob(f"*/{SCORES}/{SCORES}")):
+        try:
+            {name: float(value) for name, value in json.loads(path.read_bytes()).items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            steps.append(path.parts[-3])
+    return [int(step) for step in steps if step.isdigit()]
 
 
 def rank(cfg: Config) -> Callable[[Mapping[str, float]], float]:
@@ -96,7 +111,7 @@ def read(checkpoints: ocp.CheckpointManager, step: int, **items: Any) -> Any:
     """
     with _reading(checkpoints, step):
         if "state" in items:
-            _read_through(checkpoints.directory / str(step) / "state")
+            read_through(checkpoints.directory / str(step) / "state")
         return checkpoints.restore(step, args=ocp.args.Composite(**items))
 
 
@@ -117,7 +132,8 @@ def brief(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
 
 
-def _read_through(folder: epath.Path) -> None:
+def read_through(folder: Path | epath.Path) -> None:
+    """Reads all that arrays were stored as; raises an error of any type where it is damaged."""
     # orbax reads all arrays at once, and what is still under way when one of them fails complains
     # on stderr from threads of its own. Here the first damaged one is all there is to say.
     arrays = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{folder}/"}).result()

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -127,13 +128,24 @@ class WeightsAndBiases:
                 "config.train.wandb needs wandb: pip install 'smc_jax[wandb]'"
             ) from None
         self._image = wandb.Image
-        self._run: Any = wandb.init(
-            project=project,
-            dir=str(workdir),
-            id=Path(workdir).absolute().name,
-            resume="allow",
-            config=json.loads(cfg.to_json()),
-        )
+        # Two workdirs may have one name.
+        known = Path(workdir) / "wandb_id"
+        if not known.exists():
+            files.write(known, secrets.token_hex(8).encode())
+        try:
+            self._run: Any = wandb.init(
+                project=project,
+                dir=str(workdir),
+                id=known.read_text(),
+                name=Path(workdir).absolute().name,
+                resume="allow",
+                config=json.loads(cfg.to_json()),
+            )
+        except Exception as error:
+            # No account, no network, a name that is not allowed: each has errors of its own.
+            raise ConfigError(
+                f"config.train.wandb={project}: {' '.join(str(error).split()):.200}"
+            ) from None
 
     def write(self, step: int, scalars: Mapping[str, float], images: Mapping[str, Panel]) -> None:
         """Logs the numbers and images of a step together."""

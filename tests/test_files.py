@@ -39,3 +39,32 @@ def test_check_folder_that_may_not_be_written(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="may not be written to"):
         files.check_folder(tmp_path / "new", "--out")
+
+
+def test_lock_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    def full(handle, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    message = "run/lock cannot be written: No space left on device"
+    with pytest.raises(InputError, match=message), files.locked(tmp_path / "run"):
+        pass
+
+
+def test_folder_appears_whole_or_not_at_all(tmp_path):
+    out = tmp_path / "new" / "x"
+
+    def half():
+        with files.making(out) as folder:
+            (folder / "half").touch()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
+    assert not list(out.parent.iterdir())
+    with files.making(out) as folder:
+        (folder / "all").touch()
+        assert not out.exists()
+    assert [p.name for p in out.parent.rglob("*")] == ["x", "all"]
+    with pytest.raises(InputError, match="x is there already"), files.making(out):
+        pass

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import sys
 import types
 
@@ -80,6 +81,31 @@ def test_best_may_be_the_lowest(cfg, tmp_path):
     saved = {int(p.name) for p in (tmp_path / "checkpoints").iterdir()}
     assert saved == {min(scores, key=scores.get), 4}
     assert metrics.METRICS["MSE"].higher_is_better is False
+
+
+def test_damaged_scores_cost_no_checkpoint(cfg, validated, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(validated, run)
+    shutil.copytree(run / "checkpoints/6", run / "checkpoints/4", dirs_exist_ok=True)
+    (run / "checkpoints/6/metrics/metrics").write_bytes(b"\xa5")
+    assert checkpoint.load(run / "best").step < 6
+    assert checkpoint.load(run).step == 6
+    assert train.train(override(cfg, {"validation.every": 2, "train.ema": 0.8}), run) == 0
+    told = capsys.readouterr()
+    assert "is trained: step 6 of 6" in told.out
+    assert "warning: the validation of checkpoint 6 in" in told.err
+    assert [p.name for p in (run / "damaged_checkpoints").iterdir()] == ["6.metrics.0"]
+
+
+def test_what_a_failed_save_leaves_under_way_is_quiet(cfg, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: told.append(str(found.exc_value)))
+    with checkpoint.manager(tmp_path, cfg):
+        for message in ("Event loop is closed", "another"):
+            sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(message)))
+    assert told == ["another"]
+    sys.unraisablehook(types.SimpleNamespace(exc_value="restored"))
+    assert told == ["another", "restored"]
 
 
 def test_part_of_a_split_can_be_validated_on(cfg, tmp_path):
@@ -291,12 +317,27 @@ def test_weights_and_biases(cfg, tmp_path, monkeypatch):
     cfg = override(cfg, {"train.wandb": "fusion", "train.steps": 2, "train.image_every": 1})
     train.train(cfg, tmp_path / "run")
     assert calls[0]["project"] == "fusion"
-    assert calls[0]["id"] == "run"
+    assert calls[0]["name"] == "run"
+    assert calls[0]["id"] == (tmp_path / "run/wandb_id").read_text()
+    writers.WeightsAndBiases(tmp_path / "run", "fusion", cfg)
+    assert calls[-1]["id"] == calls[0]["id"], "a run that goes on"
+    (tmp_path / "other/run").mkdir(parents=True)
+    writers.WeightsAndBiases(tmp_path / "other/run", "fusion", cfg)
+    assert calls[-1]["id"] != calls[0]["id"]
     assert calls[0]["config"]["train"]["wandb"] == "fusion"
     assert [step for step, _ in calls[1:3]] == [1, 2]
     assert calls[1][1]["images"] == (16, 48)
     assert {"loss", "grad_norm", "host/memory_mb"} <= calls[1][1].keys()
     assert calls[3] == "end"
+
+
+def test_weights_and_biases_without_an_account(cfg, tmp_path, monkeypatch):
+    def init(**_):
+        raise RuntimeError("no API key\n  configured")
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init, Image=None))
+    with pytest.raises(ConfigError, match=r"config\.train\.wandb=x: no API key configured"):
+        writers.WeightsAndBiases(tmp_path, "x", cfg)
 
 
 @pytest.mark.parametrize(

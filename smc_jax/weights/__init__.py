@@ -21,6 +21,7 @@ from smc_jax.errors import ConfigError
 
 FOLDER = Path(__file__).parent
 SUFFIX = ".safetensors"
+CONFIG = "config.json"
 FORMAT = "smc_jax 1"
 TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 """How parameters may be stored; they are always computed with in float32."""
@@ -57,8 +58,8 @@ def for_task(task: str) -> str:
 
 
 def load(name_or_path: str | Path) -> tuple[Config, PyTree]:
-    """The configuration and the parameters of packaged weights, of a .safetensors file, or of a
-    training workdir, as `checkpoint.load` understands it.
+    """The configuration and the parameters of packaged weights, of a .safetensors file, of a folder
+    that `smc_jax.export` made, or of a training workdir, as `checkpoint.load` understands it.
 
     Raises:
       ConfigError: there are none of that name, or they are damaged.
@@ -68,14 +69,18 @@ def load(name_or_path: str | Path) -> tuple[Config, PyTree]:
         return read(FOLDER / f"{name}{SUFFIX}")[:2]
     if path.suffix == SUFFIX:
         return read(path)[:2]
-    if path.is_dir() or (path.parent / "checkpoints").is_dir():
+    if is_folder(path):
         # Slow to import, and not needed by who has a weight file.
+        from smc_jax.weights import folder
+
+        return folder.read(path)[:2]
+    if path.is_dir() or (path.parent / "checkpoints").is_dir():
         from smc_jax import checkpoint
 
         return checkpoint.load(path)[:2]
     raise ConfigError(
         f"there are no weights {name}; give a packaged name ({_choices()}), a .safetensors file, "
-        "or a training workdir"
+        "an exported folder, or a training workdir"
     )
 
 
@@ -101,9 +106,7 @@ def read(path: str | Path) -> Weights:
         config, about = Config.from_json(header["config"]), json.loads(header["about"])
     except (ConfigError, KeyError, ValueError) as error:
         raise ConfigError(f"the header of {path}: {error}") from None
-    _check_fit(config, flat, path)
-    params = {name: value.astype(jnp.float32) for name, value in flat.items()}
-    return Weights(config, traverse_util.unflatten_dict(params, sep="/"), about)
+    return Weights(config, fitted(config, flat, path), about)
 
 
 def write(path: str | Path, weights: Weights, dtype: str = "float32") -> None:
@@ -118,17 +121,31 @@ def write(path: str | Path, weights: Weights, dtype: str = "float32") -> None:
       ConfigError: a parameter is not finite.
       InputError: the file cannot be written.
     """
-    flat = flatten(weights.params)
-    for name, value in flat.items():
-        if not np.isfinite(np.asarray(value)).all():
-            raise ConfigError(f"the parameter {name} is not finite; take an earlier checkpoint")
+    stored = flat_as(weights.params, dtype)
     header = {
         "format": FORMAT,
         "config": weights.config.to_json(),
         "about": json.dumps(weights.about),
     }
-    stored = {name: value.astype(TYPES[dtype]) for name, value in flat.items()}
     files.write(path, safetensors.flax.save(stored, header))
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether it is a folder of weights, as `smc_jax.weights.folder` writes it."""
+    return (Path(path) / CONFIG).is_file()
+
+
+def flat_as(params: PyTree, dtype: str) -> dict[str, jax.Array]:
+    """Parameters by flat names in one of `TYPES`.
+
+    Raises:
+      ConfigError: one of them is not finite.
+    """
+    flat = flatten(params)
+    for name, value in flat.items():
+        if not np.isfinite(np.asarray(value)).all():
+            raise ConfigError(f"the parameter {name} is not finite; take an earlier checkpoint")
+    return {name: value.astype(TYPES[dtype]) for name, value in flat.items()}
 
 
 def flatten(params: Mapping[str, Any]) -> dict[str, jax.Array]:
@@ -137,7 +154,12 @@ def flatten(params: Mapping[str, Any]) -> dict[str, jax.Array]:
     return {str(name): jnp.asarray(value) for name, value in flat.items()}
 
 
-def _check_fit(config: Config, flat: Mapping[str, jax.Array], path: str | Path) -> None:
+def fitted(config: Config, flat: Mapping[str, jax.Array], path: str | Path) -> PyTree:
+    """The parameters as a tree in float32, if they are those of the config's network.
+
+    Raises:
+      ConfigError: they are not.
+    """
     network = model.build(config.model)
     image = jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32)
     expected = jax.eval_shape(lambda a: network.init(jax.random.key(0), a, a), image)["params"]
@@ -149,6 +171,8 @@ def _check_fit(config: Config, flat: Mapping[str, jax.Array], path: str | Path) 
             raise ConfigError(
                 f"{path} does not fit its config: {name} is {there} there, {ours} in the network"
             )
+    params = {name: value.astype(jnp.float32) for name, value in flat.items()}
+    return traverse_util.unflatten_dict(params, sep="/")
 
 
 def _choices() -> str:
