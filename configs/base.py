@@ -43,11 +43,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 FOR_TASK: dict[tuple[str, str], dict[str, Any]] = {
-    # All is in one of the two sources: nothing is to be added up.
+    # All is in one of the two sources, pixel by pixel: nothing is to be added up.
     ("practical", "mfif"): {
         "loss.intensity_rule": "sharper",
-        "loss.intensity": 10.0,
-        "loss.fidelity": 2.0,
+        "loss.intensity": 20.0,
+        "loss.gradient": 40.0,
+        "loss.fcl": 0.1,
+        "loss.pcl": 0.1,
+        "loss.ssim": 1.0,
+        "loss.ssim_span": 1.0,
+        "loss.edges": 3.0,
+        "loss.structure": 3.0,
+        "loss.fidelity": 0.5,
+        "loss.correlation": 0.2,
     },
     # Neither exposure, and not their mean, is as bright as the result should be.
     ("practical", "meif"): {"loss.intensity": 2.0, "loss.gradient": 10.0},
