@@ -40,8 +40,7 @@ def fidelity_loss(fused: Image, a: Image, b: Image) -> Scalar:
             images = tuple(window.means(x, size, size / 5, stride=2) for x in images)
         if min(images[0].shape[1:3]) < size:
             break
-        fused, a, b = images
-        kept_here, there_here = _information(fused, a, b, size)
+        kept_here, there_here = _information(images[0], images[1], images[2], size)
         kept, there = kept + kept_here, there + there_here
     floor = FLAT * fused[0].size
     return 2 - ((kept + floor) / (there + floor)).sum(0).mean()
