@@ -19,8 +19,9 @@ from absl import flags
 from scipy import ndimage
 from tqdm import tqdm
 
-from data_prep import build, defocus, exposure, folder
+from data_prep import build, folder
 from data_prep.folder import BuildError
+from data_prep.simulate import Sample, depth, multi_exposure, multi_focus
 from smc_jax import color, command
 
 
@@ -50,61 +51,6 @@ SCENES = (
 KINDS = ("mfif", "meif")
 DISPARITY = {"motorcycle_left.png": "motorcycle_disp.npz"}
 """Measured depth, where there is a measurement."""
-STRENGTH = 0.014
-"""Radius of the defocus between the nearest and the farthest, as a share of the image's side."""
-WELL_LIT = 40_000
-"""Electrons of a pixel at saturation in a camera that focuses at leisure ..."""
-SMALL = 8_000
-"""... and in a small one that brackets its exposure."""
-
-
-class Sample(NamedTuple):
-    """Two sources and the photograph that they were made from, as stored."""
-
-    a: np.ndarray
-    b: np.ndarray
-    gt: np.ndarray
-
-
-def multi_focus(photograph: np.ndarray, disparity: np.ndarray, *, hides: bool, rng) -> Sample:
-    """The photograph focused near and far.
-
-    Args:
-      photograph: uint8, "h w" or "h w 3".
-      disparity: "h w", from 0 (far) to 1 (near).
-      hides: near things have edges and hide far ones; else depth changes smoothly.
-      rng: np.random.Generator, of the noise.
-    """
-    light = exposure.linear(np.atleast_3d(photograph))
-    render = defocus.stepped if hides else defocus.sloped
-    strength = STRENGTH * min(disparity.shape)
-    near, far = np.quantile(disparity, (0.85, 0.15))
-    sources = [
-        exposure.expose(render(light, disparity, focus, strength), 0, WELL_LIT, rng)
-        for focus in (near, far)
-    ]
-    return Sample(*(s.reshape(photograph.shape) for s in sources), photograph)
-
-
-def multi_exposure(photograph: np.ndarray, rng) -> Sample:
-    """The photograph exposed 2 to 3 stops less and 1.5 to 2.5 stops more."""
-    light = exposure.linear(np.atleast_3d(photograph))
-    sources = [
-        exposure.expose(light, stops, SMALL, rng)
-        for stops in (-rng.uniform(2, 3), rng.uniform(1.5, 2.5))
-    ]
-    return Sample(*(s.reshape(photograph.shape) for s in sources), photograph)
-
-
-def depth(shape: tuple[int, int], tilt: float, rng) -> np.ndarray:
-    """A disparity map "h w" in [0, 1]: a slope, bent at random, steepest in the middle."""
-    noise = ndimage.gaussian_filter(rng.normal(size=shape), 0.15 * min(shape), mode="reflect")
-    noise /= noise.std()
-    y, x = (np.linspace(-1, 1, n) for n in shape)
-    angle = np.deg2rad(tilt)
-    slope = y[:, None] * np.cos(angle) + x * np.sin(angle) + 0.4 * noise
-    slope = (slope - np.median(slope)) / slope.std()
-    return (1 / (1 + np.exp(-9 * slope))).astype(np.float32)
 
 
 def measured_depth(file: str, photograph: np.ndarray) -> np.ndarray:

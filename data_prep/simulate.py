@@ -1,0 +1,171 @@
+"""Makes pairs from photographs: focused near and far, or exposed less and more.
+
+python -m data_prep.simulate --photos=FOLDER --task=mfif --out=PAIRS [--each=2] [--overwrite]
+
+Writes `PAIRS/{a,b,gt}/<photo>_<k>.png`, the sources and the photograph itself, which should be
+sharp and well exposed. `a` is focused near (or is dark), `b` far (or is bright). The same
+photographs make the same pairs. Then `python -m data_prep pairs --source=PAIRS --task=mfif ...`.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+from scipy import ndimage
+from tqdm import tqdm
+
+from data_prep import defocus, exposure, folder
+from data_prep.folder import BuildError
+from smc_jax import color, command
+
+TASKS = ("mfif", "meif")
+OBJECTS = 0.5
+"""Share of focus pairs in which near things have edges and hide far ones."""
+STRENGTH = 0.014
+"""Radius of the defocus between the nearest and the farthest, as a share of the image's side ..."""
+VARIETY = 0.5, 2.0
+"""... and what it is multiplied with, where it is drawn at random."""
+WELL_LIT = 40_000
+"""Electrons of a pixel at saturation in a camera that focuses at leisure ..."""
+SMALL = 8_000
+"""... and in a small one that brackets its exposure."""
+
+
+class Sample(NamedTuple):
+    """Two sources and the photograph that they were made from, as stored."""
+
+    a: np.ndarray
+    b: np.ndarray
+    gt: np.ndarray
+
+
+def multi_focus(
+    photograph: np.ndarray, disparity: np.ndarray, *, hides: bool, rng, strength: float = STRENGTH
+) -> Sample:
+    """The photograph focused near and far.
+
+    Args:
+      photograph: uint8, "h w" or "h w 3".
+      disparity: "h w", from 0 (far) to 1 (near).
+      hides: near things have edges and hide far ones; else depth changes smoothly.
+      rng: np.random.Generator, of the noise.
+      strength: radius of the defocus between the nearest and the farthest, as a share of the
+        image's side.
+    """
+    light = exposure.linear(np.atleast_3d(photograph))
+    render = defocus.stepped if hides else defocus.sloped
+    radius = strength * min(disparity.shape)
+    near, far = np.quantile(disparity, (0.85, 0.15))
+    sources = [
+        exposure.expose(render(light, disparity, focus, radius), 0, WELL_LIT, rng)
+        for focus in (near, far)
+    ]
+    return Sample(*(s.reshape(photograph.shape) for s in sources), photograph)
+
+
+def multi_exposure(photograph: np.ndarray, rng) -> Sample:
+    """The photograph exposed 2 to 3 stops less and 1.5 to 2.5 stops more."""
+    light = exposure.linear(np.atleast_3d(photograph))
+    sources = [
+        exposure.expose(light, stops, SMALL, rng)
+        for stops in (-rng.uniform(2, 3), rng.uniform(1.5, 2.5))
+    ]
+    return Sample(*(s.reshape(photograph.shape) for s in sources), photograph)
+
+
+def depth(shape: tuple[int, int], tilt: float, rng) -> np.ndarray:
+    """A disparity map "h w" in [0, 1]: a slope, bent at random, steepest in the middle."""
+    noise = ndimage.gaussian_filter(rng.normal(size=shape), 0.15 * min(shape), mode="reflect")
+    noise /= noise.std()
+    y, x = (np.linspace(-1, 1, n) for n in shape)
+    angle = np.deg2rad(tilt)
+    slope = y[:, None] * np.cos(angle) + x * np.sin(angle) + 0.4 * noise
+    slope = (slope - np.median(slope)) / slope.std()
+    return (1 / (1 + np.exp(-9 * slope))).astype(np.float32)
+
+
+def objects(shape: tuple[int, int], rng) -> np.ndarray:
+    """A disparity map "h w" in [0, 1]: a smooth background with one to four near things in it."""
+    disparity = 0.35 * depth(shape, rng.uniform(0, 360), rng)
+    for _ in range(rng.integers(1, 5)):
+        size = min(shape) * rng.uniform(0.06, 0.25)
+        noise = ndimage.gaussian_filter(rng.normal(size=shape), size, mode="reflect")
+        inside = noise > np.quantile(noise, rng.uniform(0.6, 0.9))
+        disparity[inside] = rng.uniform(0.6, 1.0)
+    return disparity.astype(np.float32)
+
+
+def focus_pair(photograph: np.ndarray, rng) -> Sample:
+    """The photograph focused near and far, at depths that are drawn at random."""
+    shape, strength = photograph.shape[:2], STRENGTH * rng.uniform(*VARIETY)
+    hides = rng.random() < OBJECTS
+    disparity = objects(shape, rng) if hides else depth(shape, rng.uniform(0, 360), rng)
+    return multi_focus(photograph, disparity, hides=hides, rng=rng, strength=strength)
+
+
+MAKE = {"mfif": focus_pair, "meif": multi_exposure}
+
+
+def write(photos: Path, task: str, out: Path, *, each: int = 2, overwrite: bool = False) -> int:
+    """Writes `each` pairs of every photograph of a folder, all or nothing; returns how many.
+
+    Args:
+      photos: a folder of image files.
+      task: one of `TASKS`.
+      out: a folder for the pairs.
+      each: pairs that are made of a photograph.
+      overwrite: replace what an earlier run has written.
+
+    Raises:
+      BuildError: an argument is wrong.
+      InputError: there are no photographs, or one is damaged.
+    """
+    if task not in TASKS:
+        raise BuildError(f"--task={task} cannot be simulated; it may be {', '.join(TASKS)}")
+    if each < 1:
+        raise BuildError(f"--each={each}; it must be 1 or more")
+    folder.check(out, "a/*.png", overwrite=overwrite)
+    if out.resolve() == photos.resolve() or photos.resolve().is_relative_to(out.resolve()):
+        raise BuildError(f"--photos={photos} lies in --out={out}; give another --out")
+    found = color.images(photos) if photos.is_dir() else {}
+    if not found:
+        raise BuildError(f"--photos={photos} is no folder with image files")
+    with folder.whole(out) as new:
+        pairs = _pairs(found, task, each)
+        for name, sample in tqdm(
+            pairs, "pairs", len(found) * each, disable=not sys.stderr.isatty()
+        ):
+            for side, image in sample._asdict().items():
+                color.write(new / side / f"{name}.png", image)
+    return len(found) * each
+
+
+def _pairs(found: dict[str, Path], task: str, each: int) -> Iterator[tuple[str, Sample]]:
+    for number, (stem, path) in enumerate(sorted(found.items())):
+        photograph = color.bytes8(color.read(path))
+        for k in range(each):
+            yield f"{stem}_{k}", MAKE[task](photograph, np.random.default_rng((number, k)))
+
+
+def main() -> None:
+    values = flags.FLAGS
+    for name in ("photos", "task", "out"):
+        if not values[name].value:
+            raise BuildError(f"give --{name}; see --help")
+    out = Path(values.out)
+    count = write(
+        Path(values.photos), values.task, out, each=values.each, overwrite=values.overwrite
+    )
+    print(f"{count} pairs: {out}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("photos", "", "Folder of photographs.")
+    flags.DEFINE_string("task", "", f"What the pairs are for: {' or '.join(TASKS)}.")
+    flags.DEFINE_string("out", "", "Folder for the pairs.")
+    flags.DEFINE_integer("each", 2, "Pairs of each photograph.")
+    flags.DEFINE_bool("overwrite", False, "Replace the pairs of an earlier run.")
+    command.run(main)
