@@ -83,8 +83,8 @@ class Model:
     """3x3 convolutions of the decoder (ours: the paper draws one box)."""
     output: str = "image"
     """What the decoder gives: the `image` (through a sigmoid); or, not in the paper, a `residual`,
-    added to the mean of the sources, or a `blend`: each pixel's share of the sources in a weighted
-    mean, and a residual, which spares what is black in both."""
+    added to the mean of the sources, or the weights of a `blend`: each pixel's share of the
+    sources, how it differs band by band, how strong the bands are, and more (`blend.py`)."""
     scan_method: str = "auto"
     """Implementation of the selective scan; see `smc_jax.selective_scan`."""
     remat: bool = False

@@ -3,6 +3,7 @@
 python -m smc_jax.export WORKDIR --out=NAME.safetensors --metrics=MSRS=results/metrics.json
 python -m smc_jax.export WORKDIR --format=orbax --out=FOLDER
 python -m smc_jax.export WORKDIR --format=stablehlo --sizes=640x480,1024x768 --out=FOLDER
+python -m smc_jax.export WORKDIR WORKDIR ... --out=NAME.safetensors    (the mean of their weights)
 """
 
 import argparse
@@ -12,6 +13,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import jax
 
 from smc_jax import checkpoint, command, files, fusion, stablehlo, weights
 from smc_jax.config import Data, override
@@ -73,7 +76,12 @@ FORMATS: dict[str, Callable[[Weights, Wanted], list[Path]]] = {
 def main(arguments: Sequence[str] | None = None) -> int | None:
     """The command; returns the exit status."""
     parser = command.Parser(prog="python -m smc_jax.export", description=__doc__)
-    parser.add_argument("checkpoint", help="training workdir, checkpoint or weights")
+    parser.add_argument(
+        "checkpoints",
+        nargs="+",
+        metavar="checkpoint",
+        help="training workdir, checkpoint or weights; of several, the mean is taken",
+    )
     parser.add_argument("--format", choices=FORMATS, default="safetensors")
     parser.add_argument("--out", type=Path, required=True, help="file or folder to write")
     parser.add_argument(
@@ -99,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
 def _export(given: argparse.Namespace) -> int:
     told = {"data": given.data, "command": given.command}
     told["metrics"] = dict(map(read_metrics, given.metrics))
-    loaded = read(given.checkpoint)
+    loaded = mean([read(path) for path in given.checkpoints])
     about = loaded.about | {name: value for name, value in told.items() if value}
     wanted = Wanted(given.out, given.dtype, read_sizes(given.sizes))
     made = FORMATS[given.format](loaded._replace(about=about), wanted)
@@ -123,6 +131,24 @@ def read(path: str) -> Weights:
     config = override(config, {"data.dir": Data().dir, "train.init_from": ""})
     about = {"data": config.data.name, "steps": step, "seed": config.train.seed}
     return Weights(config, params, about)
+
+
+def mean(networks: Sequence[Weights]) -> Weights:
+    """The network whose parameters are the means of theirs; all else is that of the last.
+
+    Runs that began with the same weights can be averaged: what comes out lies between them, and is
+    often better than each (Wortsman et al. 2022, "Model soups").
+
+    Raises:
+      ConfigError: they are networks of different kinds.
+    """
+    last = networks[-1]
+    if any(network.config.model != last.config.model for network in networks):
+        raise ConfigError("the mean is of one network alone; these differ in config.model")
+    trees = (network.params for network in networks)
+    params = jax.tree.map(lambda *values: sum(values) / len(values), *trees)
+    about = {"mean of": len(networks)} if len(networks) > 1 else {}
+    return last._replace(params=params, about=last.about | about)
 
 
 def read_sizes(text: str) -> list[tuple[int, int]]:
@@ -171,6 +197,7 @@ def model_card(name: str, loaded: Weights, dtype: str, where: str) -> str:
       where: the end: what is where in it.
     """
     config, about = loaded.config, loaded.about
+    networks = about.get("mean of")
     count = sum(value.size for value in weights.flatten(loaded.params).values())
     lines = [f"# {name}", "", f"SMC-Mamba, {count:,} parameters, stored in {dtype}.", ""]
     facts = {
@@ -179,6 +206,7 @@ def model_card(name: str, loaded: Weights, dtype: str, where: str) -> str:
         "data": about.get("data", ""),
         "steps": about.get("steps", ""),
         "seed": about.get("seed", ""),
+        "mean of": f"{networks} networks; the lines above tell of the last" if networks else "",
         "crop and batch": f"{config.data.crop}, {config.data.batch}",
         "command": f"`{about['command']}`" if about.get("command") else "",
     }

@@ -7,14 +7,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from smc_jax import config
+from smc_jax import blend, config
 from smc_jax.conv import Conv
 from smc_jax.mafe import MAFE, Shallow
 from smc_jax.mccm import MCCM
 from smc_jax.types import Aux, Features, Image, Pooled, Scalar
-
-FAINT = 4 / 255
-"""Luma above which `blend` adds the whole of its residual."""
 
 
 class Decoder(nn.Module):
@@ -100,15 +97,12 @@ class SMCMamba(nn.Module):
             weights, importance = routing.weights, routing.importance
         else:
             fused, experts, weights, importance = features_a + features_b, None, None, None
-        channels = 2 if self.output == "blend" else 1
+        channels = blend.CHANNELS if self.output == "blend" else 1
         decoded = Decoder(self.width, self.decoder_layers, channels, name="decoder")(fused)
         if self.output == "residual":
             image = (a + b) / 2 + decoded
         elif self.output == "blend":
-            share, rest = jnp.split(decoded, 2, axis=-1)
-            # Black in both stays black: the flat surroundings of medical images, above all.
-            rest *= jnp.minimum(1.0, jnp.maximum(a, b) / FAINT)
-            image = b + nn.sigmoid(share) * (a - b) + rest
+            image = blend.blend(a, b, decoded)
         else:
             image = nn.sigmoid(decoded)
         return image if train else image.clip(0.0, 1.0), Aux(

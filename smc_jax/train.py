@@ -99,6 +99,7 @@ def train(cfg: Config, workdir: str | Path) -> int:
                 f"{each} pairs"
             )
         step = train_step.jit_step(cfg, network, mesh)
+        processes.tell("compiling the step: up to a minute, the next time less")
         with (
             closing(Progress(start, last, cfg.data.batch)) as progress,
             closing(writers.of(cfg, workdir, start, progress)) as writer,

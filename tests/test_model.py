@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smc_jax import config, mafe, model, moe, scan_orders
+from smc_jax import blend, config, mafe, model, moe, scan_orders
 from smc_jax.config import override
 
 SMALL = {"model.width": 8, "model.state": 4, "model.channel_state": 2}
@@ -192,17 +192,16 @@ def test_residual_is_added_to_the_mean(small):
     np.testing.assert_allclose(fused, np.clip((a + b) / 2 + 0.1, 0, 1), atol=1e-6)
 
 
-def test_blend_is_a_weighted_mean_and_a_residual(small):
+def test_blend_takes_the_weights_that_the_decoder_makes(small):
     network, params = build(output="blend"), jax.tree.map(lambda v: v, small[1])
     a, b = images()
     last = params["decoder"]["Conv_2"]["Conv_0"]
-    zeros = jax.tree.map(lambda v: jnp.zeros((*v.shape[:-1], 2)), last)
-    for share, rest in ((0.5, 0.0), (0.9, 0.0), (0.2, 0.1)):
-        bias = jnp.array([np.log(share / (1 - share)), rest])
-        params["decoder"]["Conv_2"]["Conv_0"] = {**zeros, "bias": bias}
-        fused, _ = jax.jit(network.apply)({"params": params}, a, b)
-        expected = np.clip(share * a + (1 - share) * b + rest, 0, 1)
-        np.testing.assert_allclose(fused, expected, atol=1e-6)
+    zeros = jax.tree.map(lambda v: jnp.zeros((*v.shape[:-1], blend.CHANNELS)), last)
+    bias = jnp.linspace(-1.0, 0.5, blend.CHANNELS)
+    params["decoder"]["Conv_2"]["Conv_0"] = {**zeros, "bias": bias}
+    fused, _ = jax.jit(network.apply)({"params": params}, a, b)
+    expected = blend.blend(a, b, jnp.broadcast_to(bias, (*a.shape[:3], blend.CHANNELS)))
+    np.testing.assert_allclose(fused, expected.clip(0, 1), atol=1e-6)
     black = jnp.zeros_like(a)
     fused, _ = jax.jit(network.apply)({"params": params}, black, black)
     assert not fused.any()

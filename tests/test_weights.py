@@ -167,6 +167,26 @@ def test_export(made, tmp_path, capsys):
         assert line in card.splitlines()
 
 
+def test_the_mean_of_several(tmp_path, capsys):
+    made = [weight_files.make(tmp_path / f"{seed}.safetensors", seed=seed) for seed in range(3)]
+    out = tmp_path / "mean.safetensors"
+    paths = [str(tmp_path / f"{seed}.safetensors") for seed in range(3)]
+    assert export.main([*paths, f"--out={out}"]) == 0
+    found = weights.read(out)
+    assert found.config == made[-1][0]
+    assert found.about["mean of"] == 3
+    assert "| mean of | 3 networks; the lines above tell of the last |" in (
+        out.with_suffix(".md").read_text().splitlines()
+    )
+    expected = jax.tree.map(lambda *v: np.mean(v, 0), *(params for _, params in made))
+    chex.assert_trees_all_close(found.params, expected, rtol=1e-5, atol=1e-7)
+    weight_files.make(tmp_path / "wide.safetensors", width=16)
+    wide = str(tmp_path / "wide.safetensors")
+    assert export.main([paths[0], wide, f"--out={tmp_path / 'no.safetensors'}"]) == 2
+    assert "these differ in config.model" in capsys.readouterr().err
+    assert not (tmp_path / "no.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -47,10 +47,11 @@ _Edges = tuple[Int[Array, "h w"], Float[Array, "h w"]]
 
 def _edges(x: Grey) -> _Edges:
     """Squared strength, times 64, as an exact integer, and angle; mirrored at the border."""
-    right, down = edges.sobel(levels(x), "reflect")
-    slope = right.astype(jnp.float32) / jnp.where(down == 0, 1, down).astype(jnp.float32)
+    gradient = edges.sobel(levels(x), "reflect")
+    right, down = (x.astype(jnp.float32) for x in gradient)
     upright = jnp.where(right == 0, 0.0, np.float32(np.pi / 2))
-    return edges.squared((right, down)), jnp.where(down == 0, upright, jnp.arctan(slope))
+    slanted = edges.arctan(right, jnp.where(down == 0, 1, down))
+    return edges.squared(gradient), jnp.where(down == 0, upright, slanted)
 
 
 def _lost_where(where: Bool[Array, "h w"], a: _Edges, b: _Edges, fused: _Edges) -> Score:

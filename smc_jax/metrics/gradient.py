@@ -112,7 +112,7 @@ TINY = np.float32(1e-5)
 
 def _angle(gradient: edges.Gradient) -> Float[Array, "h w"]:
     right, down = (x.astype(jnp.float32) for x in gradient)
-    return jnp.arctan(down / jnp.where(right == 0, TINY, right))
+    return edges.arctan(down, jnp.where(right == 0, TINY, right))
 
 
 def _steps(x: Grey) -> tuple[Int[Array, "i w"], Int[Array, "h j"]]:
@@ -129,11 +129,11 @@ _Edges = tuple[Int[Array, "h w"], Float[Array, "h w"]]
 
 def _edges(x: Grey) -> _Edges:
     """Squared strength, an exact integer, and angle in (-pi/2, pi/2]; zero-padded."""
-    right, down = edges.sobel(levels(x), "constant")
+    gradient = edges.sobel(levels(x), "constant")
+    right, down = (x.astype(jnp.float32) for x in gradient)
     vertical = right == 0
-    slope = -down.astype(jnp.float32) / jnp.where(vertical, 1, right).astype(jnp.float32)
-    angle = jnp.where(vertical, np.float32(np.pi / 2), jnp.arctan(slope))
-    return edges.squared((right, down)), angle
+    angle = edges.arctan(-down, jnp.where(vertical, 1, right))
+    return edges.squared(gradient), jnp.where(vertical, np.float32(np.pi / 2), angle)
 
 
 def _preserved(source: _Edges, fused: _Edges) -> Float[Array, "h w"]:

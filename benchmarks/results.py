@@ -1,0 +1,173 @@
+"""The packaged weights beside other methods: fuses and scores test pairs, writes docs/results.md.
+
+python -m benchmarks.results --pairs=DIR [--out=results]
+
+DIR holds folders `a/` and `b/` for each of `SETS`; sets that are missing are left out. What OUT
+holds already is not done again. The other methods' rows are those of benchmarks/peers.csv.
+"""
+
+import csv
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.measure import table
+from smc_jax import command, compilation, evaluate
+from smc_jax.errors import ConfigError
+from smc_jax.weights import FOLDER, SUFFIX
+
+HERE = Path(__file__).parent
+PEERS = HERE / "peers.csv"
+PAGE = HERE.parent / "docs" / "results.md"
+DECIMALS = {
+    "EN": 3, "SD": 2, "SF": 2, "AG": 2, "MI": 3, "CC": 3,
+    "SCD": 3, "VIF": 3, "Qabf": 3, "Nabf": 3, "SSIM": 3, "MS_SSIM": 3,
+}  # fmt: skip
+RANKED = ("MI", "SF", "AG", "SCD", "VIF", "Qabf", "SSIM", "MS_SSIM")
+"""The metrics of the mean rank."""
+MOST = 6
+"""In as many of these a method must be ahead to be called better."""
+
+
+class TestSet(NamedTuple):
+    """Pairs that no packaged weights were trained on."""
+
+    title: str
+    folder: str
+    weights: tuple[str, ...]
+    """The first is the one for its task."""
+
+
+SETS = {
+    "MSRS": TestSet("Infrared and visible: MSRS", "ivif/MSRS/test", ("ivif",)),
+    "RoadScene": TestSet("Infrared and visible: RoadScene", "ivif/RoadScene/test", ("ivif",)),
+    "Harvard-CT": TestSet("CT and MRI: Harvard", "mdif/Harvard-CT-MRI/test", ("mdif", "general")),
+    "Harvard-PET": TestSet(
+        "PET and MRI: Harvard", "mdif/Harvard-PET-MRI/test", ("mdif", "general")
+    ),
+    "Harvard-SPECT": TestSet(
+        "SPECT and MRI: Harvard", "mdif/Harvard-SPECT-MRI/test", ("mdif", "general")
+    ),
+    "Lytro": TestSet("Focus: Lytro", "mfif/Lytro/test", ("mfif", "general")),
+    "MFFW": TestSet("Focus: MFFW", "mfif/MFFW/test", ("mfif",)),
+    "MEFB": TestSet("Exposures: MEFB", "meif/MEFB/test", ("meif",)),
+}
+
+
+class Row(NamedTuple):
+    """The means of a method over a set, as they are printed."""
+
+    method: str
+    values: dict[str, float]
+    ours: bool = False
+
+
+def peers(name: str) -> list[Row]:
+    """The other methods' rows for a set; † marks fused images that others published."""
+    with PEERS.open() as file:
+        lines = [line for line in csv.DictReader(file) if line["set"] == name]
+    return [
+        Row(line["method"] + " †" * int(line["published"]), {m: float(line[m]) for m in DECIMALS})
+        for line in lines
+    ]
+
+
+def scored(out: Path, name: str, weights: str, pairs: Path) -> dict[str, dict[str, float]]:
+    """The means of our weights, Average and Max over the pairs, and `pairs`: how many there are."""
+    result = out / f"{name}-{weights}"
+    scores = result / "metrics.json"
+    file = FOLDER / f"{weights}{SUFFIX}"
+    if not scores.exists() or scores.stat().st_mtime < file.stat().st_mtime:
+        evaluate.main(str(result), checkpoint=weights, pairs=str(pairs))
+    content = json.loads(scores.read_text())
+    if content["failures"]:
+        raise ConfigError(f"{result}: {content['failures'][0]}")
+    methods = {name: found["mean"] for name, found in content["methods"].items()}
+    return {**methods, "pairs": {"count": content["methods"]["Max"]["pairs"]}}
+
+
+def ranks(rows: list[Row]) -> dict[str, float]:
+    """Mean rank of each method over `RANKED`; equal values, as printed, share the better rank.
+
+    A second row of ours is ranked against the others alone, and they against the first of ours.
+    """
+    first = next(row for row in rows if row.ours)
+    others = [row for row in rows if not row.ours]
+    places = {}
+    for row in rows:
+        rivals = others if row.ours else [*others, first]
+        better = [sum(r.values[m] > row.values[m] for r in rivals) for m in RANKED]
+        places[row.method] = 1 + sum(better) / len(RANKED)
+    return places
+
+
+def section(title: str, count: int, rows: list[Row]) -> str:
+    """All rows of a set as Markdown, best mean rank first."""
+    places = ranks(rows)
+    best = {m: (min if m == "Nabf" else max)(row.values[m] for row in rows) for m in DECIMALS}
+    lines = []
+    for row in sorted(rows, key=lambda row: places[row.method]):
+        texts = {m: f"{row.values[m]:.{digits}f}" for m, digits in DECIMALS.items()}
+        cells = [f"**{t}**" if row.values[m] == best[m] else t for m, t in texts.items()]
+        name = f"**{row.method}**" if row.ours else row.method
+        lines.append([name, f"{places[row.method]:.2f}", *cells])
+    header = ["method", "mean rank", *(f"{m} ↓" if m == "Nabf" else m for m in DECIMALS)]
+    return f"## {title}, {count} pairs\n\n{table(header, lines)}\n"
+
+
+def summary(title: str, count: int, rows: list[Row]) -> list[str]:
+    """A line about the first of our rows."""
+    places, ours = ranks(rows), next(row for row in rows if row.ours)
+    others = [row for row in rows if not row.ours]
+    rival = min(others, key=lambda row: places[row.method])
+    place = 1 + sum(places[row.method] < places[ours.method] for row in others)
+    ahead = [sum(ours.values[m] > row.values[m] for m in RANKED) >= MOST for row in others]
+    first = [m for m in RANKED if all(ours.values[m] >= row.values[m] for row in others)]
+    return [
+        f"{title}, {count} pairs",
+        f"{place} of {len(others) + 1}",
+        f"{places[ours.method]:.2f}",
+        f"{rival.method} {places[rival.method]:.2f}",
+        f"{sum(ahead)} of {len(others)}",
+        ", ".join(first) or "none",
+        f"{ours.values['Nabf']:.3f}",
+    ]
+
+
+def main() -> None:
+    parser = command.Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", required=True, type=Path)
+    parser.add_argument("--out", default=Path("results"), type=Path)
+    arguments = parser.parse_args()
+    compilation.use_cache()
+    sections, lines = [], []
+    for name, test in SETS.items():
+        pairs = arguments.pairs / test.folder
+        if not pairs.is_dir():
+            print(f"{name} is left out: there is no folder {pairs}")
+            continue
+        rows = peers(name)
+        found: dict[str, dict[str, float]] = {}
+        for weights in test.weights:
+            found = scored(arguments.out, name, weights, pairs)
+            mine = next(m for m in found if m not in ("Average", "Max", "pairs"))
+            rows.append(Row(f"SMC-Mamba, `{weights}`", _printed(found[mine]), ours=True))
+        rows += [Row(method, _printed(found[method])) for method in ("Average", "Max")]
+        count = int(found["pairs"]["count"])
+        sections.append(section(test.title, count, rows))
+        lines.append(summary(test.title, count, rows))
+    header = ["test pairs", "place by mean rank", "ours", "best other"]
+    header += ["ahead in six or more of eight", "first in", "Nabf"]
+    short = table(header, lines)
+    # What stands above the first table is written by hand.
+    text, _, _ = PAGE.read_text().partition("\n## ")
+    PAGE.write_text("\n\n".join([text.rstrip(), f"## Summary\n\n{short}", *sections]))
+    print(short)
+
+
+def _printed(values: dict[str, float]) -> dict[str, float]:
+    return {m: float(f"{values[m]:.{digits}f}") for m, digits in DECIMALS.items()}
+
+
+if __name__ == "__main__":
+    raise SystemExit(command.guarded(main))

@@ -1,0 +1,85 @@
+"""How two sources become one image by weights for each pixel and each band of detail (ours)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from smc_jax.types import Image
+
+LEVELS = 3
+"""Bands of detail; the finest is about 2 pixels wide, each next one twice as wide."""
+CHANNELS = 3 + 2 * LEVELS
+"""What `blend` needs for a pixel."""
+FAINT = 4 / 255
+"""Luma above which all is added to the mean that there is to add."""
+NOISE = (1 / 255) ** 2
+"""Variance of details that say nothing."""
+SPLINE = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+"""The cubic B-spline, with which the à trous wavelet smooths."""
+
+
+def blend(a: Image, b: Image, weights: Float[Array, "b h w k"]) -> Image:
+    """A weighted mean of the sources, band by band, each stronger or weaker, and a residual.
+
+    With weights of 0 this is the mean of the sources: the bands of an image add up to it. What is
+    black in both sources stays black: the flat surroundings of medical images, above all.
+
+    Args:
+      a: the first sources.
+      b: the second sources.
+      weights: `CHANNELS` numbers a pixel: the logit of the first source's share; the residual; for
+        each band of detail, finest first, what its logit differs by; again for each, the logit of
+        half its strength, which is between 0 and 2; and how far all logits follow `contrast`.
+    """
+    ends = 1, 2, 2 + LEVELS, 2 + 2 * LEVELS
+    logit, rest, shift, strength, trust = jnp.split(weights, ends, -1)
+    bands_a, bands_b = bands(a), bands(b)
+    logit += trust * contrast(bands_a, bands_b)
+    share = nn.sigmoid(logit)
+    for i, (detail_a, detail_b) in enumerate(zip(bands_a[:-1], bands_b[:-1], strict=True)):
+        own = detail_b + nn.sigmoid(logit + shift[..., i, None]) * (detail_a - detail_b)
+        rest += 2 * nn.sigmoid(strength[..., i, None]) * own
+        rest -= detail_b + share * (detail_a - detail_b)
+    return b + share * (a - b) + rest * jnp.minimum(1.0, jnp.maximum(a, b) / FAINT)
+
+
+def bands(image: Image, levels: int = LEVELS) -> list[Image]:
+    """The à trous wavelet: bands of detail, finest first, and what is left; their sum is the image.
+
+    It knows no blocks and no phase, as sub-bands of half the size do, so that weights that change
+    from pixel to pixel leave no pattern.
+    """
+    parts = []
+    for level in range(levels):
+        smooth = _smooth(image, 2**level)
+        parts.append(image - smooth)
+        image = smooth
+    return [*parts, image]
+
+
+def contrast(bands_a: list[Image], bands_b: list[Image]) -> Image:
+    """Log of how much more variance the first source's two finest bands have, around each pixel.
+
+    What is in focus has more of it: features hold this, but as a quotient of squares they give it
+    away slowly.
+    """
+    logs = []
+    for fine, coarse, *_ in (bands_a, bands_b):
+        variance = (fine + coarse) ** 2
+        for level in range(LEVELS):
+            variance = _smooth(variance, 2**level)
+        logs.append(jnp.log(variance + NOISE))
+    return logs[0] - logs[1]
+
+
+def _smooth(image: Image, step: int) -> Image:
+    """Smoothing with holes: taps are `step` pixels apart; border pixels go on beyond the border."""
+    for axis in (1, 2):
+        size = image.shape[axis]
+        margin = [(0, 0)] * 4
+        margin[axis] = (2 * step, 2 * step)
+        wide = jnp.pad(image, margin, mode="edge")
+        taps = [lax.slice_in_dim(wide, k * step, k * step + size, axis=axis) for k in range(5)]
+        image = sum((w * t for w, t in zip(SPLINE, taps, strict=True)), jnp.zeros(()))
+    return image

@@ -1,0 +1,87 @@
+"""The weights for each pixel and band of detail, against SciPy and by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from smc_jax import blend
+
+SIZE = 20, 33
+
+
+@pytest.fixture(scope="module")
+def sources():
+    return jax.random.uniform(jax.random.key(3), (2, 1, *SIZE, 1), minval=blend.FAINT)
+
+
+def logit(share):
+    return np.log(share / (1 - share))
+
+
+def weights(share=0.5, rest=0.0, shift=(0.0,) * 3, strength=(1.0,) * 3, trust=0.0):
+    values = [logit(share), rest, *shift, *(logit(s / 2) for s in strength), trust]
+    return jnp.broadcast_to(jnp.array(values, jnp.float32), (1, *SIZE, blend.CHANNELS))
+
+
+def test_bands_are_those_of_scipy_and_add_up(sources):
+    image = np.asarray(sources[0, 0, ..., 0], np.float64)
+    found = blend.bands(sources[0])
+    assert len(found) == blend.LEVELS + 1
+    np.testing.assert_allclose(sum(found), sources[0], atol=1e-6)
+    smooth = image
+    for level in range(blend.LEVELS):
+        kernel = np.zeros(4 * 2**level + 1)
+        kernel[:: 2**level] = blend.SPLINE
+        before = smooth
+        for axis in (0, 1):
+            smooth = ndimage.correlate1d(smooth, kernel, axis, mode="nearest")
+        np.testing.assert_allclose(found[level][0, ..., 0], before - smooth, atol=1e-6)
+    np.testing.assert_allclose(found[-1][0, ..., 0], smooth, atol=1e-6)
+
+
+def test_a_weighted_mean_and_a_residual(sources):
+    a, b = sources
+    for share, rest in ((0.5, 0.0), (0.9, 0.0), (0.2, 0.1)):
+        found = blend.blend(a, b, weights(share, rest))
+        expected = share * a + (1 - share) * b + rest
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_each_band_has_its_own_share_and_strength(sources):
+    a, b = sources
+    bands_a, bands_b = blend.bands(a), blend.bands(b)
+    for level in range(blend.LEVELS):
+        shift, strength = np.zeros(3), np.ones(3)
+        shift[level], strength[level] = logit(0.8) - logit(0.3), 1.5
+        found = blend.blend(a, b, weights(0.3, 0.0, shift, strength))
+        mean = 0.3 * a + 0.7 * b
+        own = 1.5 * (0.8 * bands_a[level] + 0.2 * bands_b[level])
+        expected = mean - (0.3 * bands_a[level] + 0.7 * bands_b[level]) + own
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_black_in_both_stays_black_beside_light():
+    a = jnp.zeros((1, *SIZE, 1)).at[:, :, 25:].set(0.8)
+    found = blend.blend(a, 0 * a, weights(0.6, 0.2, (1.0, -1.0, 0.5), (1.5, 0.5, 1.0)))
+    assert not found[:, :, :25].any()
+    assert found[:, :, 25:].all()
+
+
+def test_trust_chooses_what_has_contrast(sources):
+    left = jnp.arange(SIZE[1])[:, None] < SIZE[1] // 2
+    sharp, flat = sources[0], jnp.full_like(sources[0], 0.5)
+    a, b = jnp.where(left, sharp, flat), jnp.where(left, flat, sharp)
+    found = blend.blend(a, b, weights(trust=20.0))
+    reach = slice(SIZE[1] // 2 - 3, SIZE[1] // 2 + 3)
+    apart = jnp.abs(found - sharp).at[:, :, reach].set(0)
+    assert apart.max() < 1e-3
+    assert jnp.abs(found - sharp).max() > 0.05
+
+
+def test_contrast_is_the_log_of_a_quotient_of_variances(sources):
+    a, b = (0.5 + scale * (sources[0] - 0.5) for scale in (1.0, 0.1))
+    found = blend.contrast(blend.bands(a), blend.bands(b))
+    np.testing.assert_allclose(found, 2 * np.log(10), rtol=0.05)
+    np.testing.assert_allclose(blend.contrast(blend.bands(a), blend.bands(a)), 0.0)
