@@ -2,8 +2,8 @@
 
 python -m benchmarks.results --pairs=DIR [--out=results]
 
-DIR holds folders `a/` and `b/` for each of `SETS`; sets that are missing are left out. What OUT
-holds already is not done again. The other methods' rows are those of benchmarks/peers.csv.
+DIR holds folders `a/` and `b/` for each of `SETS`. What OUT holds already, of these weights, is not
+done again. The other methods' rows are those of benchmarks/peers.csv.
 """
 
 import csv
@@ -140,16 +140,15 @@ def main() -> None:
     parser.add_argument("--out", default=Path("results"), type=Path)
     arguments = parser.parse_args()
     compilation.use_cache()
+    folders = {name: arguments.pairs / test.folder for name, test in SETS.items()}
+    if missing := [str(folder) for folder in folders.values() if not folder.is_dir()]:
+        raise ConfigError("\n".join(f"there is no folder {folder}" for folder in missing))
     sections, lines = [], []
     for name, test in SETS.items():
-        pairs = arguments.pairs / test.folder
-        if not pairs.is_dir():
-            print(f"{name} is left out: there is no folder {pairs}")
-            continue
         rows = peers(name)
         found: dict[str, dict[str, float]] = {}
         for weights in test.weights:
-            found = scored(arguments.out, name, weights, pairs)
+            found = scored(arguments.out, name, weights, folders[name])
             mine = next(m for m in found if m not in ("Average", "Max", "pairs"))
             rows.append(Row(f"SMC-Mamba, `{weights}`", _printed(found[mine]), ours=True))
         rows += [Row(method, _printed(found[method])) for method in ("Average", "Max")]
