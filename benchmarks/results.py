@@ -80,10 +80,11 @@ def scored(out: Path, name: str, weights: str, pairs: Path) -> dict[str, dict[st
     if not scores.exists() or scores.stat().st_mtime < file.stat().st_mtime:
         evaluate.main(str(result), checkpoint=weights, pairs=str(pairs))
     content = json.loads(scores.read_text())
-    if content["failures"]:
+    counts = {found["pairs"] for found in content["methods"].values()}
+    if len(counts) > 1:
         raise ConfigError(f"{result}: {content['failures'][0]}")
     methods = {name: found["mean"] for name, found in content["methods"].items()}
-    return {**methods, "pairs": {"count": content["methods"]["Max"]["pairs"]}}
+    return {**methods, "pairs": {"count": counts.pop()}}
 
 
 def ranks(rows: list[Row]) -> dict[str, float]:

@@ -1,9 +1,12 @@
-"""The table of results: ranks by hand."""
+"""The table of results: ranks by hand, and that README and docs agree."""
 
 import csv
+from pathlib import Path
 
 from benchmarks import results
 from benchmarks.results import DECIMALS, RANKED, Row
+
+README = Path(__file__).parents[1] / "README.md"
 
 
 def row(method, value, *, ours=False, **values):
@@ -49,3 +52,11 @@ def test_every_set_has_peers_with_all_metrics():
     for name in results.SETS:
         rows = results.peers(name)
         assert len({r.method for r in rows}) == len(rows) > 5
+
+
+def test_readme_has_the_summary():
+    page = results.PAGE.read_text()
+    (table,) = (part for part in page.split("\n## ") if part.startswith("Summary\n"))
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(results.SETS)
+    assert "\n".join(lines) in README.read_text()
