@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.measure import table
-from smc_jax import command, compilation, evaluate
+from smc_jax import command, compilation, evaluate, files, metrics
 from smc_jax.errors import ConfigError
+from smc_jax.methods import BASELINES
+from smc_jax.report.comparison import higher_is_better
 from smc_jax.weights import FOLDER, SUFFIX
 
 HERE = Path(__file__).parent
 PEERS = HERE / "peers.csv"
 PAGE = HERE.parent / "docs" / "results.md"
-DECIMALS = {
-    "EN": 3, "SD": 2, "SF": 2, "AG": 2, "MI": 3, "CC": 3,
-    "SCD": 3, "VIF": 3, "Qabf": 3, "Nabf": 3, "SSIM": 3, "MS_SSIM": 3,
-}  # fmt: skip
+DECIMALS = {name: 2 if name in ("SD", "SF", "AG") else 3 for name in metrics.SETS["paper"]}
+"""Those of benchmarks/peers.csv."""
 RANKED = ("MI", "SF", "AG", "SCD", "VIF", "Qabf", "SSIM", "MS_SSIM")
 """The metrics of the mean rank."""
 MOST = 6
@@ -72,8 +72,14 @@ def peers(name: str) -> list[Row]:
     ]
 
 
-def scored(out: Path, name: str, weights: str, pairs: Path) -> dict[str, dict[str, float]]:
-    """The means of our weights, Average and Max over the pairs, and `pairs`: how many there are."""
+def scored(
+    out: Path, name: str, weights: str, pairs: Path
+) -> tuple[int, dict[str, dict[str, float]]]:
+    """How many pairs there are, and the means over them of our weights and of the baselines.
+
+    Raises:
+      ConfigError: a pair could not be fused or scored.
+    """
     result = out / f"{name}-{weights}"
     scores = result / "metrics.json"
     file = FOLDER / f"{weights}{SUFFIX}"
@@ -83,8 +89,7 @@ def scored(out: Path, name: str, weights: str, pairs: Path) -> dict[str, dict[st
     counts = {found["pairs"] for found in content["methods"].values()}
     if len(counts) > 1:
         raise ConfigError(f"{result}: {content['failures'][0]}")
-    methods = {name: found["mean"] for name, found in content["methods"].items()}
-    return {**methods, "pairs": {"count": counts.pop()}}
+    return counts.pop(), {name: found["mean"] for name, found in content["methods"].items()}
 
 
 def ranks(rows: list[Row]) -> dict[str, float]:
@@ -105,14 +110,16 @@ def ranks(rows: list[Row]) -> dict[str, float]:
 def section(title: str, count: int, rows: list[Row]) -> str:
     """All rows of a set as Markdown, best mean rank first."""
     places = ranks(rows)
-    best = {m: (min if m == "Nabf" else max)(row.values[m] for row in rows) for m in DECIMALS}
+    best = {
+        m: (max if higher_is_better(m) else min)(row.values[m] for row in rows) for m in DECIMALS
+    }
     lines = []
     for row in sorted(rows, key=lambda row: places[row.method]):
         texts = {m: f"{row.values[m]:.{digits}f}" for m, digits in DECIMALS.items()}
         cells = [f"**{t}**" if row.values[m] == best[m] else t for m, t in texts.items()]
         name = f"**{row.method}**" if row.ours else row.method
         lines.append([name, f"{places[row.method]:.2f}", *cells])
-    header = ["method", "mean rank", *(f"{m} ↓" if m == "Nabf" else m for m in DECIMALS)]
+    header = ["method", "mean rank", *(m if higher_is_better(m) else f"{m} ↓" for m in DECIMALS)]
     return f"## {title}, {count} pairs\n\n{table(header, lines)}\n"
 
 
@@ -147,13 +154,12 @@ def main() -> None:
     sections, lines = [], []
     for name, test in SETS.items():
         rows = peers(name)
-        found: dict[str, dict[str, float]] = {}
+        count, found = 0, {}
         for weights in test.weights:
-            found = scored(arguments.out, name, weights, folders[name])
-            mine = next(m for m in found if m not in ("Average", "Max", "pairs"))
+            count, found = scored(arguments.out, name, weights, folders[name])
+            (mine,) = found.keys() - BASELINES.keys()
             rows.append(Row(f"SMC-Mamba, `{weights}`", _printed(found[mine]), ours=True))
-        rows += [Row(method, _printed(found[method])) for method in ("Average", "Max")]
-        count = int(found["pairs"]["count"])
+        rows += [Row(method, _printed(found[method])) for method in BASELINES]
         sections.append(section(test.title, count, rows))
         lines.append(summary(test.title, count, rows))
     header = ["test pairs", "place by mean rank", "ours", "best other"]
@@ -161,7 +167,8 @@ def main() -> None:
     short = table(header, lines)
     # What stands above the first table is written by hand.
     text, _, _ = PAGE.read_text().partition("\n## ")
-    PAGE.write_text("\n\n".join([text.rstrip(), f"## Summary\n\n{short}", *sections]))
+    page = "\n\n".join([text.rstrip(), f"## Summary\n\n{short}", *sections])
+    files.write(PAGE, page.encode())
     print(short)
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from data_prep import build, folder
 from data_prep.folder import BuildError
-from data_prep.simulate import Sample, depth, multi_exposure, multi_focus
+from data_prep.simulate import KINDS, Sample, depth, multi_exposure, multi_focus, store
 from smc_jax import color, command
 
 
@@ -48,7 +48,6 @@ SCENES = (
     Scene("coffee.png", "test", 1, 0),
     Scene("motorcycle_left.png", "test", 1, 0),
 )
-KINDS = ("mfif", "meif")
 DISPARITY = {"motorcycle_left.png": "motorcycle_disp.npz"}
 """Measured depth, where there is a measurement."""
 
@@ -120,8 +119,7 @@ def write(out: Path, data: Path | None = None, *, overwrite: bool = False) -> li
         total = len(KINDS) * sum(scene.pairs for scene in SCENES)
         bar = tqdm(samples(), "sample pairs", total, disable=not sys.stderr.isatty())
         for task, split, name, sample in bar:
-            for side, image in sample._asdict().items():
-                color.write(new / task / split / side / f"{name}.png", image)
+            store(sample, new / task / split, name)
     return [
         build.build(out / task, task, target.name, target.parent, overwrite=overwrite)
         for task, target in sets.items()

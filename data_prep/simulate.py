@@ -21,7 +21,6 @@ from data_prep import defocus, exposure, folder
 from data_prep.folder import BuildError
 from smc_jax import color, command
 
-TASKS = ("mfif", "meif")
 OBJECTS = 0.5
 """Share of focus pairs in which near things have edges and hide far ones."""
 STRENGTH = 0.014
@@ -107,6 +106,14 @@ def focus_pair(photograph: np.ndarray, rng) -> Sample:
 
 
 MAKE = {"mfif": focus_pair, "meif": multi_exposure}
+KINDS = tuple(MAKE)
+"""The tasks that pairs can be simulated for."""
+
+
+def store(sample: Sample, where: Path, name: str) -> None:
+    """Writes the images of a sample as `where/{a,b,gt}/<name>.png`."""
+    for side, image in sample._asdict().items():
+        color.write(where / side / f"{name}.png", image)
 
 
 def write(photos: Path, task: str, out: Path, *, each: int = 2, overwrite: bool = False) -> int:
@@ -114,7 +121,7 @@ def write(photos: Path, task: str, out: Path, *, each: int = 2, overwrite: bool 
 
     Args:
       photos: a folder of image files.
-      task: one of `TASKS`.
+      task: one of `KINDS`.
       out: a folder for the pairs.
       each: pairs that are made of a photograph.
       overwrite: replace what an earlier run has written.
@@ -123,12 +130,12 @@ def write(photos: Path, task: str, out: Path, *, each: int = 2, overwrite: bool 
       BuildError: an argument is wrong.
       InputError: there are no photographs, or one is damaged.
     """
-    if task not in TASKS:
-        raise BuildError(f"--task={task} cannot be simulated; it may be {', '.join(TASKS)}")
+    if task not in KINDS:
+        raise BuildError(f"--task={task} cannot be simulated; it may be {', '.join(KINDS)}")
     if each < 1:
         raise BuildError(f"--each={each}; it must be 1 or more")
     folder.check(out, "a/*.png", overwrite=overwrite)
-    if out.resolve() == photos.resolve() or photos.resolve().is_relative_to(out.resolve()):
+    if photos.resolve().is_relative_to(out.resolve()):
         raise BuildError(f"--photos={photos} lies in --out={out}; give another --out")
     found = color.images(photos) if photos.is_dir() else {}
     if not found:
@@ -138,8 +145,7 @@ def write(photos: Path, task: str, out: Path, *, each: int = 2, overwrite: bool 
         for name, sample in tqdm(
             pairs, "pairs", len(found) * each, disable=not sys.stderr.isatty()
         ):
-            for side, image in sample._asdict().items():
-                color.write(new / side / f"{name}.png", image)
+            store(sample, new, name)
     return len(found) * each
 
 
@@ -164,7 +170,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("photos", "", "Folder of photographs.")
-    flags.DEFINE_string("task", "", f"What the pairs are for: {' or '.join(TASKS)}.")
+    flags.DEFINE_string("task", "", f"What the pairs are for: {' or '.join(KINDS)}.")
     flags.DEFINE_string("out", "", "Folder for the pairs.")
     flags.DEFINE_integer("each", 2, "Pairs of each photograph.")
     flags.DEFINE_bool("overwrite", False, "Replace the pairs of an earlier run.")

@@ -44,14 +44,14 @@ def blend(a: Image, b: Image, weights: Float[Array, "b h w k"]) -> Image:
     return b + share * (a - b) + rest * jnp.minimum(1.0, jnp.maximum(a, b) / FAINT)
 
 
-def bands(image: Image, levels: int = LEVELS) -> list[Image]:
+def bands(image: Image) -> list[Image]:
     """The à trous wavelet: bands of detail, finest first, and what is left; their sum is the image.
 
     It knows no blocks and no phase, as sub-bands of half the size do, so that weights that change
     from pixel to pixel leave no pattern.
     """
     parts = []
-    for level in range(levels):
+    for level in range(LEVELS):
         smooth = _smooth(image, 2**level)
         parts.append(image - smooth)
         image = smooth
