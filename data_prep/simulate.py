@@ -134,7 +134,7 @@ def write(photos: Path, task: str, out: Path, *, each: int = 2, overwrite: bool 
         raise BuildError(f"--task={task} cannot be simulated; it may be {', '.join(KINDS)}")
     if each < 1:
         raise BuildError(f"--each={each}; it must be 1 or more")
-    folder.check(out, "a/*.png", overwrite=overwrite)
+    folder.check(out, "gt/*_0.png", overwrite=overwrite)
     if photos.resolve().is_relative_to(out.resolve()):
         raise BuildError(f"--photos={photos} lies in --out={out}; give another --out")
     found = color.images(photos) if photos.is_dir() else {}

@@ -90,3 +90,8 @@ def test_bad_input(photos, tmp_path):
     with pytest.raises(BuildError, match="lies in --out"):
         simulate.write(out / "gt", "meif", out, overwrite=True)
     assert simulate.write(photos, "meif", out, each=2, overwrite=True) == 4
+    # Pairs of the user's own are never replaced.
+    color.write(tmp_path / "mine/a/x.png", photograph(0))
+    color.write(tmp_path / "mine/b/x.png", photograph(1))
+    with pytest.raises(BuildError, match="was not written by this command"):
+        simulate.write(photos, "meif", tmp_path / "mine", overwrite=True)
