@@ -117,6 +117,9 @@ class Loss:
     """Share of the sources' edges (Qabf) that F loses; not in the paper."""
     structure: float = 0.0
     """Distance from the stronger structure of the sources (MEF-SSIM); not in the paper."""
+    truth: float = 0.0
+    """L1 distance to the ground truth of pairs that have one, and of the gradients; not in the
+    paper."""
     intensity_rule: str = "max"
     """`max`, `mean` or `sharper` of the sources (ours: max for ivif and mdif, mean for mfif and
     meif), or `task`: max for ivif and mdif, sharper for mfif, mean for meif, pair by pair."""

@@ -88,7 +88,9 @@ def decode(record: dict) -> Example:
     return Example(name, images["a"], images["b"], images.get("gt"))
 
 
-def batches(data: config.Data, task: str, seed: int) -> grain.DatasetIterator:
+def batches(
+    data: config.Data, task: str, seed: int, *, truth: bool = False
+) -> grain.DatasetIterator:
     """An endless iterator over shuffled, augmented batches; the same seed gives the same batches.
 
     Several data sets take turns by their shares, each in an order of its own. Each process reads
@@ -99,6 +101,7 @@ def batches(data: config.Data, task: str, seed: int) -> grain.DatasetIterator:
       data: which data sets, and how their crops are made.
       task: what all pairs must be for; `general` takes any.
       seed: of the order and of the augmentation.
+      truth: with the ground truth of pairs that have one.
 
     Raises:
       ConfigError: there is no such data set, it is for another task, or an image is smaller than
@@ -111,9 +114,9 @@ def batches(data: config.Data, task: str, seed: int) -> grain.DatasetIterator:
     parts = []
     for name, source in _open(data).items():
         its_task = _check(source.dataset_info.metadata, name, data, task)
-        parts.append(Decoded(source, its_task, room))
+        parts.append(Decoded(source, its_task, room, truth=truth))
     dataset = _ordered(data, parts, seed)
-    dataset = dataset.random_map(Augment(data.crop, data.augment), seed=seed)
+    dataset = dataset.random_map(Augment(data.crop, data.augment, truth=truth), seed=seed)
     # Shares are cut from each batch, so that the batches are the same for any number of processes.
     dataset = dataset.batch(data.batch // shards, drop_remainder=True)
     dataset = dataset[jax.process_index() :: shards]
@@ -164,8 +167,9 @@ class Decoded:
     as much as any others would.
     """
 
-    def __init__(self, source: Any, task: str, room: Room):
+    def __init__(self, source: Any, task: str, room: Room, *, truth: bool = False):
         self._source = source
+        self._truth = truth
         self._task: Any = np.int32(config.TASKS.index(task))
         self._room = room
         self._kept: dict[int, Example] = {}
@@ -177,38 +181,46 @@ class Decoded:
         """The decoded pair and its task; raises ImageError as `pair` does."""
         found = self._kept.get(index)
         if found is None:
-            found = pair(self._source, index, truth=False)
-            if self._room.take(found.a.nbytes + found.b.nbytes):
+            found = pair(self._source, index, truth=self._truth)
+            images = found.a, found.b, found.truth
+            if self._room.take(sum(image.nbytes for image in images if image is not None)):
                 self._kept[index] = found
         return found, self._task
 
 
 class Augment(grain.transforms.RandomMap):
-    """A random crop of a pair's luma; the same flips and quarter turns for both sources."""
+    """A random crop of a pair's luma; the same flips and quarter turns for all of its images."""
 
-    def __init__(self, crop: int, augment: bool):
+    def __init__(self, crop: int, augment: bool, *, truth: bool = False):
         self.crop = crop
         self.augment = augment
+        self.truth = truth
 
     # pyrefly: ignore[bad-override]  # grain leaves out the types of what it maps.
     def random_map(self, element: tuple[Example, Any], rng: np.random.Generator) -> Batch:
-        """Returns two crops, float32 "crop crop 1" in [0, 1], and the task."""
+        """Returns crops, float32 "crop crop 1" in [0, 1], and the task."""
         example, task = element
         for _ in range(DRAWS):
-            crops = _crop(example, self.crop, rng)
-            if crops.std((1, 2)).max() > FLAT:
+            crops = _crop(example, self.crop, self.truth, rng)
+            if crops[:2].std((1, 2)).max() > FLAT:
                 break
         if self.augment:
             crops = np.rot90(crops, int(rng.integers(4)), axes=(1, 2))
             crops = crops[:, ::-1] if rng.integers(2) else crops
-        a, b = np.ascontiguousarray(crops)[..., None]
-        return Batch(a, b, task)
+        a, b, *truth = np.ascontiguousarray(crops)[..., None]
+        return Batch(a, b, task, *truth)
 
 
-def _crop(example: Example, size: int, rng: np.random.Generator) -> Float[np.ndarray, "2 s s"]:
+def _crop(
+    example: Example, size: int, truth: bool, rng: np.random.Generator
+) -> Float[np.ndarray, "images s s"]:
     top, left = (int(rng.integers(extent - size + 1)) for extent in example.a.shape[:2])
     window = slice(top, top + size), slice(left, left + size)
-    return np.stack([color.luma(image[window]) for image in (example.a, example.b)])
+    crops = [color.luma(image[window]) for image in (example.a, example.b)]
+    if truth:
+        gt = example.truth
+        crops.append(np.full_like(crops[0], -1) if gt is None else color.luma(gt[window]))
+    return np.stack(crops)
 
 
 def _check(metadata: Mapping[str, Any], name: str, data: config.Data, task: str) -> str:

@@ -75,7 +75,7 @@ def train(cfg: Config, workdir: str | Path) -> int:
     if cfg.model.scan_method == "pallas" and jax.default_backend() != "gpu":
         raise ConfigError("config.model.scan_method is pallas, which needs a GPU; take auto")
     network = model.build(cfg.model)
-    batches = data.batches(cfg.data, cfg.task, cfg.train.seed)
+    batches = data.batches(cfg.data, cfg.task, cfg.train.seed, truth=cfg.loss.truth > 0)
     validation = Validation(cfg, network) if cfg.validation.every else None
     with (
         files.locked(workdir) if processes.first() else contextlib.nullcontext(),

@@ -27,6 +27,8 @@ class Batch(NamedTuple):
     b: Image
     task: Int[Array, "b"]
     """What each pair is for, by its place in `config.TASKS`."""
+    truth: Image | None = None
+    """What should come out, below 0 where that is not known; None if no loss asks for it."""
 
 
 class Aux(NamedTuple):

@@ -155,20 +155,45 @@ def test_one_textured_source_is_enough(tmp_path, monkeypatch):
         assert len(draws) == expected
 
 
-def test_training_decodes_no_ground_truth(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def with_truth(tmp_path_factory):
+    """Data set x has a ground truth, which is its first source, y has none."""
+    folder = tmp_path_factory.mktemp("truth")
     for side in ("a", "b", "gt"):
-        (tmp_path / "in/train" / side).mkdir(parents=True)
-        Image.fromarray(place(0)).save(tmp_path / "in/train" / side / "0.png")
-    build(tmp_path / "in", "mfif", "x", tmp_path)
+        (folder / "x_in/train" / side).mkdir(parents=True)
+        image = np.iinfo(np.uint16).max - place(0) if side == "b" else place(0)
+        Image.fromarray(image).save(folder / "x_in/train" / side / "0.png")
+    build(folder / "x_in", "mfif", "x", folder)
+    return make(folder, [place(1)], "y", "mfif")
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_ground_truth_is_decoded_if_it_is_asked_for(with_truth, monkeypatch, asked):
+    source = data.open_source(with_truth, "x", "train")
+    assert data.pair(source, 0).truth is not None
     decoded = []
     decode = data.color.decode
     monkeypatch.setattr(data.color, "decode", lambda *args: decoded.append(1) or decode(*args))
-    source = data.open_source(str(tmp_path), "x", "train")
-    assert data.pair(source, 0).truth is not None
-    assert len(decoded) == 3
-    example, _ = data.Decoded(source, "mfif", data.Room(0))[0]
-    assert example.truth is None
-    assert len(decoded) == 5
+    example, _ = data.Decoded(source, "mfif", data.Room(0), truth=asked)[0]
+    assert len(decoded) == 2 + asked
+    assert (example.truth is not None) == asked
+
+
+def test_ground_truth_is_augmented_like_its_sources(with_truth):
+    settings = Data("x,y", with_truth, crop=16, batch=2)
+    for batch in take(data.batches(settings, "mfif", 0, truth=True), 20):
+        known = np.array(images_of([batch])) == 0
+        assert known.sum() == 1
+        np.testing.assert_array_equal(batch.truth[known], batch.a[known])
+        np.testing.assert_array_equal(batch.truth[~known], -1)
+
+
+def test_ground_truth_changes_no_crop(with_truth):
+    settings = Data("x,y", with_truth, crop=16, batch=2)
+    with_it = take(data.batches(settings, "mfif", 0, truth=True), 10)
+    without = take(data.batches(settings, "mfif", 0), 10)
+    assert all(batch.truth is None for batch in without)
+    assert same([batch._replace(truth=None) for batch in with_it], without)
 
 
 def test_processes_share_each_batch(placed, monkeypatch):

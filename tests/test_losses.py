@@ -19,24 +19,32 @@ from smc_jax.losses import (
     intensity,
     ssim,
     structure,
+    truth,
 )
 from smc_jax.types import Aux, Batch
 
 
 def case(size=16):
-    """A fused batch of two pairs, the features of four experts, the sources."""
-    f, a, b = jax.random.uniform(jax.random.key(0), (3, 2, size, size, 1))
+    """A fused batch of two pairs, the features of four experts, the sources and the truth."""
+    f, a, b, t = jax.random.uniform(jax.random.key(0), (4, 2, size, size, 1))
     x, y, *outputs = jax.random.uniform(jax.random.key(1), (6, 2, 8, 6, 4)) - 0.5
     outputs = jnp.stack(outputs)
     weights = jnp.array([[0.7, 0.3, 0, 0], [0, 0.4, 0, 0.6]])
     z = jnp.einsum("be,ebhwc->bhwc", weights, outputs)
     aux = Aux(x, y, z, outputs, weights, jnp.array([[0.4, 0.3, 0.2, 0.1]] * 2), jnp.zeros(()))
-    return f, aux, Batch(a, b, jnp.array([0, 3]))
+    return f, aux, Batch(a, b, jnp.array([0, 3]), t)
 
 
 HALF = math.sqrt(0.5)
 PAPER = {"fcl": 0.8, "pcl": 0.4, "wb": 1, "div": 1, "cons": 1, "ssim": 1, "intensity": 1}
-OURS = {"gradient": 2.0, "correlation": 3.0, "fidelity": 4.0, "edges": 5.0, "structure": 6.0}
+OURS = {
+    "gradient": 2.0,
+    "correlation": 3.0,
+    "fidelity": 4.0,
+    "edges": 5.0,
+    "structure": 6.0,
+    "truth": 7.0,
+}
 
 
 @pytest.mark.parametrize(("progress", "early"), [(0.0, 1), (0.5, HALF), (1.0, 0)])
@@ -49,7 +57,8 @@ def test_total_is_the_papers_sum(progress, early):
 
 
 def test_terms_go_where_their_names_say():
-    f, aux, (a, b, task) = case()
+    f, aux, batch = case()
+    a, b, task, t = batch
     running = jnp.array([0.1, 0.2, 0.3, 0.4])
     options = Loss(
         **OURS,
@@ -62,7 +71,7 @@ def test_terms_go_where_their_names_say():
         eps=0.1,
     )
     aux = aux._replace(experts=aux.experts.at[1].multiply(-1.0))  # cosines of both signs
-    _, terms = losses.total(options, f, aux, Batch(a, b, task), 0.3, running)
+    _, terms = losses.total(options, f, aux, batch, 0.3, running)
     maps = aux.features_fused, aux.features_a, aux.features_b
     expected = {
         "fcl": contrastive.feature_contrast(*maps, split="spatial", wavelet="cdf53", eps=0.1),
@@ -77,6 +86,7 @@ def test_terms_go_where_their_names_say():
         "fidelity": fidelity.fidelity_loss(f, a, b),
         "edges": edges.edge_loss(f, a, b),
         "structure": structure.structure_loss(f, a, b),
+        "truth": truth.truth_loss(f, t),
     }
     chex.assert_trees_all_close(terms, expected)
 
@@ -109,6 +119,12 @@ def test_without_experts_their_terms_fall_away():
     aux = aux._replace(experts=None, weights=None, importance=None)
     _, terms = losses.total(Loss(), f, aux, batch, 0.3, None)
     assert set(terms) == {"fcl", "pcl", "ssim", "intensity"}
+
+
+def test_without_a_ground_truth_its_term_falls_away():
+    f, aux, batch = case()
+    _, terms = losses.total(Loss(**OURS), f, aux, batch._replace(truth=None), 0.3, None)
+    assert set(terms) == {*PAPER, *OURS} - {"truth"}
 
 
 def test_single_expert():

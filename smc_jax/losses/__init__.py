@@ -12,6 +12,7 @@ from smc_jax.losses.fidelity import fidelity_loss
 from smc_jax.losses.intensity import intensity_loss
 from smc_jax.losses.ssim import ssim_loss
 from smc_jax.losses.structure import structure_loss
+from smc_jax.losses.truth import truth_loss
 from smc_jax.types import Aux, Batch, Image, Scalar
 
 
@@ -29,7 +30,7 @@ def total(
       loss: weights and choices; a term of weight 0 is not computed.
       fused: I_mf, what the model made of the batch.
       aux: the model's features; without experts the terms wb, div and cons fall away.
-      batch: the sources.
+      batch: the sources; without a ground truth the term truth falls away.
       progress: share of the training that is done, t/T in [0, 1].
       importance: running mean of the experts' importance, for `balance="running"`.
     """
@@ -49,6 +50,8 @@ def total(
         "edges": lambda: edge_loss(*images),
         "structure": lambda: structure_loss(*images),
     }
+    if (truth := batch.truth) is not None:
+        terms["truth"] = lambda: truth_loss(fused, truth)
     schedule = {}
     if aux.experts is not None and aux.weights is not None:
         outputs, weights = aux.experts, aux.weights

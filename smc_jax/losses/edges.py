@@ -21,7 +21,7 @@ def gradient_loss(fused: Image, a: Image, b: Image) -> Scalar:
     """
     across, down = (
         jnp.abs(f - jnp.where(jnp.abs(x) > jnp.abs(y), x, y)).mean()
-        for f, x, y in zip(_sobel(fused), _sobel(a), _sobel(b), strict=True)
+        for f, x, y in zip(sobel(fused), sobel(a), sobel(b), strict=True)
     )
     return across + down
 
@@ -33,10 +33,10 @@ def edge_loss(fused: Image, a: Image, b: Image) -> Scalar:
     grey levels, this counts what share of each edge is there, strong or weak, weighted by its
     strength. Unlike `metrics.gradient.qabf`, an edge that is turned round is lost.
     """
-    slopes = _sobel(fused)
+    slopes = sobel(fused)
     kept, there = jnp.zeros(len(fused)), jnp.zeros(len(fused))
     for source in (a, b):
-        kept_here, strength = _kept(_sobel(source), slopes)
+        kept_here, strength = _kept(sobel(source), slopes)
         kept += (kept_here * strength).sum((1, 2, 3))
         there += strength.sum((1, 2, 3))
     return 1 - (kept / there).mean()
@@ -56,7 +56,7 @@ def _kept(source: tuple[Slopes, Slopes], fused: tuple[Slopes, Slopes]) -> tuple[
     return by_strength * by_direction, strength
 
 
-def _sobel(x: Image) -> tuple[Slopes, Slopes]:
+def sobel(x: Image) -> tuple[Slopes, Slopes]:
     """Horizontal and vertical Sobel derivatives inside the border, in units of a step a pixel."""
     smooth_rows = (x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]) / 4
     smooth_columns = (x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]) / 4
