@@ -7,14 +7,14 @@ import sys
 from collections import Counter
 
 from benchmarks.measure import table
-from smc_jax import color, tasks
+from smc_jax import color, pairing, tasks
 
 
 def main() -> None:
     rows, right, total = [], 0, 0
     for argument in sys.argv[1:]:
         task, _, folder = argument.partition("=")
-        pairs, _ = color.pairs(folder)
+        pairs, _ = pairing.pairs(folder)
         found = Counter(
             tasks.resolve("auto", color.read(pair.a), color.read(pair.b))[0] for pair in pairs
         )

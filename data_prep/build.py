@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from data_prep import folder
 from data_prep.folder import BuildError
-from smc_jax import color, command
+from smc_jax import color, command, pairing
 from smc_jax.config import TASKS
 
 VERSION = "1.0.0"
@@ -121,13 +121,13 @@ def scan(pairs: Path) -> dict[str, list[Files]]:
             problems.append(f"{split}: no name for a split; take letters and digits, not `all`")
             continue
         try:
-            found, unpaired = color.pairs(split)
-            truths = color.truths(split)
+            found, unpaired = pairing.pairs(split)
+            truths = pairing.truths(split)
         except color.ImageError as error:
             problems.append(str(error))
             continue
         problems += unpaired
-        problems += color.without_truth(found, truths)
+        problems += pairing.without_truth(found, truths)
         splits[split.name] = []
         for pair in tqdm(found, f"checking {split.name}", disable=not sys.stderr.isatty()):
             try:
@@ -139,7 +139,7 @@ def scan(pairs: Path) -> dict[str, list[Files]]:
     return splits
 
 
-def _check(pair: color.Pair, truth: Path | None) -> Files:
+def _check(pair: pairing.Pair, truth: Path | None) -> Files:
     a, b = color.read(pair.a), color.read(pair.b)
     color.same_size(a, b, f"{pair.a} and {pair.b}")
     if truth is not None:

@@ -8,7 +8,7 @@ from PIL import Image
 from scipy import fft
 from tqdm import tqdm
 
-from smc_jax import color
+from smc_jax import color, pairing
 
 SHIFTED = 2
 """Pixels; pairs whose gradients seem shifted further are listed."""
@@ -31,7 +31,7 @@ def report(pairs: Path, counts: dict[str, int]) -> dict:
     """
     splits, findings, hashes = {}, [], []
     for split in sorted(pairs.iterdir()):
-        found, _ = color.pairs(split)
+        found, _ = pairing.pairs(split)
         shifts, sizes, colored = [], set(), {"a": 0, "b": 0}
         for pair in tqdm(found, f"looking at {split.name}", disable=not sys.stderr.isatty()):
             images = [color.read(path) for path in (pair.a, pair.b)]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from data_prep import defocus, exposure, folder
 from data_prep.folder import BuildError
-from smc_jax import color, command
+from smc_jax import color, command, pairing
 
 OBJECTS = 0.5
 """Share of focus pairs in which near things have edges and hide far ones."""
@@ -137,7 +137,7 @@ def write(photos: Path, task: str, out: Path, *, each: int = 2, overwrite: bool 
     folder.check(out, "gt/*_0.png", overwrite=overwrite)
     if photos.resolve().is_relative_to(out.resolve()):
         raise BuildError(f"--photos={photos} lies in --out={out}; give another --out")
-    found = color.images(photos) if photos.is_dir() else {}
+    found = pairing.images(photos) if photos.is_dir() else {}
     if not found:
         raise BuildError(f"--photos={photos} is no folder with image files")
     with folder.whole(out) as new:

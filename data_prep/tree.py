@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from data_prep.folder import BuildError
-from smc_jax.color import SUFFIXES
+from smc_jax.pairing import SUFFIXES
 
 
 class Tree(NamedTuple):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 from tqdm import tqdm
 
-from smc_jax import color, files, picture
+from smc_jax import color, files, pairing, picture
 from smc_jax.errors import ImageError, InputError
 from smc_jax.picture import Picture
 
@@ -150,7 +150,7 @@ def _listed(text: str) -> tuple[Path | dict[str, Path], list[str]]:
     if not text or len(path.name.encode(errors="surrogateescape")) > 255:
         raise ImageError(f"there is no {text or 'file without a name'}; give a file or a folder")
     if path.is_dir():
-        found, problems = color.listed(path)
+        found, problems = pairing.listed(path)
         if not found:
             raise ImageError(f"{text} holds no image; {problems[0] if problems else _suffixes()}")
         return found, problems
@@ -163,7 +163,7 @@ def _listed(text: str) -> tuple[Path | dict[str, Path], list[str]]:
     pattern = re.compile(_regex(text))
     for name in sorted(glob.glob(text, recursive=True)):
         match = pattern.fullmatch(name)
-        if match and Path(name).suffix.lower() in color.SUFFIXES and Path(name).is_file():
+        if match and Path(name).suffix.lower() in pairing.SUFFIXES and Path(name).is_file():
             key = "_".join(part.strip("/").replace("/", "_") for part in match.groups())
             key = key.removesuffix(Path(name).suffix)
             if key in many:
@@ -186,7 +186,7 @@ def _regex(pattern: str) -> str:
 
 
 def _suffixes() -> str:
-    return f"images are files with {', '.join(color.SUFFIXES)}"
+    return f"images are files with {', '.join(pairing.SUFFIXES)}"
 
 
 def _single(out: str, a: Path) -> Path:

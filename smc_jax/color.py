@@ -1,4 +1,4 @@
-"""Image files, pairs of them, and what happens to their colour.
+"""Image files, and what happens to their colour.
 
 Images are arrays as their files hold them: uint8 or uint16, "h w" when grey and "h w 3" in colour;
 from Python also float32 in [0, 1].
@@ -6,9 +6,9 @@ The model fuses luma, Y of full-range BT.601; colour is put back afterwards.
 """
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
@@ -22,16 +22,7 @@ Stored = Shaped[np.ndarray, "_ _"] | Shaped[np.ndarray, "_ _ 3"]
 Luma = Float[np.ndarray, "h w"]
 T = TypeVar("T")
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-
-
-class Pair(NamedTuple):
-    """The files of two aligned images."""
-
-    name: str
-    a: Path
-    b: Path
 
 
 def read(path: str | Path) -> Stored:
@@ -97,74 +88,6 @@ def write(path: str | Path, image: Stored) -> None:
     buffer = io.BytesIO()
     PILImage.fromarray(image if image.ndim == 2 else bytes8(image)).save(buffer, "PNG")
     files.write(path, buffer.getvalue())
-
-
-def images(folder: str | Path) -> dict[str, Path]:
-    """The image files of a folder by name without suffix; other and hidden files are passed over.
-
-    Raises:
-      ImageError: two images share a name.
-    """
-    found, problems = listed(Path(folder))
-    if problems:
-        raise ImageError(problems[0])
-    return found
-
-
-def pairs(folder: str | Path) -> tuple[list[Pair], list[str]]:
-    """The pairs `a/<name>.*`, `b/<name>.*` of a folder, sorted by name.
-
-    Returns:
-      The pairs, and a line for each image that has no partner or whose name is taken.
-
-    Raises:
-      ImageError: the folder has no `a` or `b`, or no pair.
-    """
-    sides, problems = [], []
-    for side in (Path(folder) / "a", Path(folder) / "b"):
-        if not side.is_dir():
-            raise ImageError(f"{side} is no folder; pairs lie in a/ and b/ under equal names")
-        found, doubled = listed(side)
-        sides.append(found)
-        problems += doubled
-    a, b = sides
-    for some, others, side in ((a, b, "b"), (b, a, "a")):
-        lonely = sorted(some.keys() - others)
-        problems += [f"{some[n]} has no partner; add {side}/{n}.* or remove this" for n in lonely]
-    both = [Pair(name, a[name], b[name]) for name in sorted(a.keys() & b)]
-    if not both:
-        raise ImageError(f"{folder} holds no pair: no name is in both a/ and b/")
-    return both, problems
-
-
-def truths(folder: str | Path) -> dict[str, Path]:
-    """The ground truth `gt/<name>.*` of the pairs of a folder, by name; often there is none."""
-    return images(Path(folder) / "gt") if (Path(folder) / "gt").is_dir() else {}
-
-
-def without_truth(pairs: Sequence[Pair], truths: Mapping[str, Path]) -> list[str]:
-    """Where some pairs have a ground truth: a line for each that has none, and the reverse."""
-    single = sorted(truths.keys() - {pair.name for pair in pairs})
-    lonely = [f"{truths[name]} has no pair; add it or remove this" for name in single]
-    if not truths:
-        return lonely
-    lost = [f"{p.a} has no ground truth; add gt/{p.name}.*" for p in pairs if p.name not in truths]
-    return lost + lonely
-
-
-def listed(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Image files by name without suffix, and a line for each whose name is taken."""
-    found: dict[str, Path] = {}
-    problems = []
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
-            if not path.name.isprintable():
-                problems.append(f"{str(path)!a} has a name that cannot be printed; rename it")
-            elif path.stem in found:
-                problems.append(f"{path} has the name of {found[path.stem].name}; keep one of them")
-            else:
-                found[path.stem] = path
-    return found, problems
 
 
 def luma(image: Stored) -> Luma:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from smc_jax import color, data, files, methods, metrics
+from smc_jax import color, data, files, methods, metrics, pairing
 from smc_jax.data import Example
 from smc_jax.errors import ConfigError, ImageError, InputError
 from smc_jax.methods import BASELINES, Method
@@ -164,11 +164,11 @@ def _fuse(pair: Example, rows: Mapping[str, Method], failures: list[str]) -> dic
 
 
 def _folder(pairs: str, failures: list[str]) -> list[Source]:
-    found, problems = color.pairs(pairs)
-    truths = color.truths(pairs)
-    failures.extend([*problems, *color.without_truth(found, truths)])
+    found, problems = pairing.pairs(pairs)
+    truths = pairing.truths(pairs)
+    failures.extend([*problems, *pairing.without_truth(found, truths)])
 
-    def read(pair: color.Pair) -> Example:
+    def read(pair: pairing.Pair) -> Example:
         truth = color.read(truths[pair.name]) if pair.name in truths else None
         return Example(pair.name, color.read(pair.a), color.read(pair.b), truth)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smc_jax import color
+from smc_jax import color, pairing
 from smc_jax.data import Example
 from smc_jax.errors import ConfigError, ImageError
 
@@ -79,7 +79,7 @@ def of_folder(folder: Path) -> Method:
     Raises:
       ImageError: two of them share a name.
     """
-    return functools.partial(_found, folder, color.images(folder))
+    return functools.partial(_found, folder, pairing.images(folder))
 
 
 def _found(folder: Path, images: dict[str, Path], pair: Example) -> np.ndarray:
@@ -94,7 +94,7 @@ def without_pair(folders: Iterable[Path], scored: Container[str]) -> list[str]:
     """A line for each folder that holds images of no pair that was scored."""
     lines = []
     for folder in folders:
-        lonely = sorted(name for name in color.images(folder) if name not in scored)
+        lonely = sorted(name for name in pairing.images(folder) if name not in scored)
         if lonely:
             more = f" and {len(lonely) - 10} more" if len(lonely) > 10 else ""
             lines.append(f"{folder}: no pair was scored for {', '.join(lonely[:10])}{more}")

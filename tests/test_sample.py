@@ -6,7 +6,7 @@ pytest.importorskip("skimage", reason="the sample is made from the photographs o
 
 from data_prep import defocus, exposure, sample
 from data_prep.folder import BuildError
-from smc_jax import color, data
+from smc_jax import color, data, pairing
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_written_folders(written):
     assert sorted(p.name for p in written.iterdir()) == ["data", "pairs"]
     for task in sample.KINDS:
         for split, names in (("train", ["coins_0", "coins_1"]), ("test", ["chelsea"])):
-            pairs, problems = color.pairs(written / "pairs" / task / split)
+            pairs, problems = pairing.pairs(written / "pairs" / task / split)
             assert problems == []
             assert [p.name for p in pairs] == names
             source = data.open_source(str(written / "data"), f"sample_{task}", split)

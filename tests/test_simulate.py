@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from data_prep import simulate
 from data_prep.folder import BuildError
-from smc_jax import color
+from smc_jax import color, pairing
 from smc_jax.errors import InputError
 
 
@@ -33,7 +33,7 @@ def test_each_photograph_is_focused_near_and_far(photos, tmp_path):
     assert simulate.write(photos, "mfif", tmp_path / "out", each=3) == 6
     names = [f"p{p}_{k}" for p in range(2) for k in range(3)]
     for side in ("a", "b", "gt"):
-        assert sorted(color.images(tmp_path / "out" / side)) == names
+        assert sorted(pairing.images(tmp_path / "out" / side)) == names
     for name in names:
         a, b, gt = (color.read(tmp_path / "out" / s / f"{name}.png") for s in ("a", "b", "gt"))
         np.testing.assert_array_equal(gt, color.read(photos / f"{name[:2]}.png"))

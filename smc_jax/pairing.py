@@ -1,0 +1,85 @@
+"""Which image files lie in a folder, and which of them are a pair."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from smc_jax.errors import ImageError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+class Pair(NamedTuple):
+    """The files of two aligned images."""
+
+    name: str
+    a: Path
+    b: Path
+
+
+def pairs(folder: str | Path) -> tuple[list[Pair], list[str]]:
+    """The pairs `a/<name>.*`, `b/<name>.*` of a folder, sorted by name.
+
+    Returns:
+      The pairs, and a line for each image that has no partner or whose name is taken.
+
+    Raises:
+      ImageError: the folder has no `a` or `b`, or no pair.
+    """
+    sides, problems = [], []
+    for side in (Path(folder) / "a", Path(folder) / "b"):
+        if not side.is_dir():
+            raise ImageError(f"{side} is no folder; pairs lie in a/ and b/ under equal names")
+        found, doubled = listed(side)
+        sides.append(found)
+        problems += doubled
+    a, b = sides
+    for some, others, side in ((a, b, "b"), (b, a, "a")):
+        lonely = sorted(some.keys() - others)
+        problems += [f"{some[n]} has no partner; add {side}/{n}.* or remove this" for n in lonely]
+    both = [Pair(name, a[name], b[name]) for name in sorted(a.keys() & b)]
+    if not both:
+        raise ImageError(f"{folder} holds no pair: no name is in both a/ and b/")
+    return both, problems
+
+
+def truths(folder: str | Path) -> dict[str, Path]:
+    """The ground truth `gt/<name>.*` of the pairs of a folder, by name; often there is none."""
+    return images(Path(folder) / "gt") if (Path(folder) / "gt").is_dir() else {}
+
+
+def without_truth(pairs: Sequence[Pair], truths: Mapping[str, Path]) -> list[str]:
+    """Where some pairs have a ground truth: a line for each that has none, and the reverse."""
+    single = sorted(truths.keys() - {pair.name for pair in pairs})
+    lonely = [f"{truths[name]} has no pair; add it or remove this" for name in single]
+    if not truths:
+        return lonely
+    lost = [f"{p.a} has no ground truth; add gt/{p.name}.*" for p in pairs if p.name not in truths]
+    return lost + lonely
+
+
+def images(folder: str | Path) -> dict[str, Path]:
+    """The image files of a folder by name without suffix; other and hidden files are passed over.
+
+    Raises:
+      ImageError: two images share a name.
+    """
+    found, problems = listed(Path(folder))
+    if problems:
+        raise ImageError(problems[0])
+    return found
+
+
+def listed(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Image files by name without suffix, and a line for each whose name is taken."""
+    found: dict[str, Path] = {}
+    problems = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+            if not path.name.isprintable():
+                problems.append(f"{str(path)!a} has a name that cannot be printed; rename it")
+            elif path.stem in found:
+                problems.append(f"{path} has the name of {found[path.stem].name}; keep one of them")
+            else:
+                found[path.stem] = path
+    return found, problems
