@@ -153,6 +153,15 @@ def _smallest(files: list[Files]) -> dict[str, str | int]:
     return {"name": least.name, "height": least.height, "width": least.width}
 
 
+class _Info(tfds.core.DatasetInfo):
+    """What there is to know of a data set of one's own, of which TFDS need not find a copy online:
+    each look leaves an empty temporary folder.
+    """
+
+    def initialize_from_bucket(self) -> None:
+        pass
+
+
 def _builder(dataset: str, task: str, splits: dict[str, list[Files]]) -> type:
     """The TFDS builder of these files."""
     truth = any(f.gt for files in splits.values() for f in files)
@@ -175,7 +184,7 @@ def _builder(dataset: str, task: str, splits: dict[str, list[Files]]) -> type:
         code_path = None
 
         def _info(self):
-            return tfds.core.DatasetInfo(
+            return _Info(
                 builder=self,
                 description=f"Aligned image pairs for {task}, in the order of their names.",
                 features=tfds.features.FeaturesDict(features),

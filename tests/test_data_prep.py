@@ -1,6 +1,7 @@
 import io
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,15 @@ def test_files_are_stored_as_published(tmp_path):
     assert record["b"] == (tmp_path / "in/train/b/p3.jpg").read_bytes()
     assert "gt" not in record
     assert Image.open(io.BytesIO(record["b"])).size == (9, 6)
+
+
+def test_no_temporary_folder_is_left(tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    fill(tmp_path / "in/train")
+    build(tmp_path / "in", "ivif", "x", tmp_path / "out")
+    assert len(examples(tmp_path / "out", "x", "train")) == 2
+    assert listing(tmp_path / "temporary") == []
 
 
 def test_ground_truth_in_one_split_only(tmp_path):
