@@ -46,6 +46,8 @@ FOR_TASK: dict[tuple[str, str], dict[str, Any]] = {
     # All is in one of the two sources, pixel by pixel: nothing is to be added up.
     ("practical", "mfif"): {
         "loss.intensity_rule": "sharper",
+        # Features hold which source is sharper, but give it away slowly.
+        "model.trust": 1.0,
         "loss.intensity": 20.0,
         "loss.gradient": 40.0,
         "loss.fcl": 0.02,

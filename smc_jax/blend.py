@@ -19,23 +19,25 @@ SPLINE = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 """The cubic B-spline, with which the à trous wavelet smooths."""
 
 
-def blend(a: Image, b: Image, weights: Float[Array, "b h w k"]) -> Image:
+def blend(a: Image, b: Image, weights: Float[Array, "b h w k"], trust: float = 0.0) -> Image:
     """A weighted mean of the sources, band by band, each stronger or weaker, and a residual.
 
-    With weights of 0 this is the mean of the sources: the bands of an image add up to it. What is
-    black in both sources stays black: the flat surroundings of medical images, above all.
+    With weights and trust of 0 this is the mean of the sources: the bands of an image add up to it.
+    What is black in both sources stays black: the flat surroundings of medical images, above all.
 
     Args:
       a: the first sources.
       b: the second sources.
       weights: `CHANNELS` numbers a pixel: the logit of the first source's share; the residual; for
         each band of detail, finest first, what its logit differs by; again for each, the logit of
-        half its strength, which is between 0 and 2; and how far all logits follow `contrast`.
+        half its strength, which is between 0 and 2; and how far all logits follow `contrast`,
+        beyond `trust`.
+      trust: what that is where the weights are 0.
     """
     ends = 1, 2, 2 + LEVELS, 2 + 2 * LEVELS
-    logit, rest, shift, strength, trust = jnp.split(weights, ends, -1)
+    logit, rest, shift, strength, further = jnp.split(weights, ends, -1)
     bands_a, bands_b = bands(a), bands(b)
-    logit += trust * contrast(bands_a, bands_b)
+    logit += (trust + further) * contrast(bands_a, bands_b)
     share = nn.sigmoid(logit)
     for i, (detail_a, detail_b) in enumerate(zip(bands_a[:-1], bands_b[:-1], strict=True)):
         own = detail_b + nn.sigmoid(logit + shift[..., i, None]) * (detail_a - detail_b)

@@ -85,6 +85,8 @@ class Model:
     """What the decoder gives: the `image` (through a sigmoid); or, not in the paper, a `residual`,
     added to the mean of the sources, or the weights of a `blend`: each pixel's share of the
     sources, how it differs band by band, how strong the bands are, and more (`blend.py`)."""
+    trust: float = 0.0
+    """How far the shares of a `blend` follow the sources' contrast before anything is learnt."""
     scan_method: str = "auto"
     """Implementation of the selective scan; see `smc_jax.selective_scan`."""
     remat: bool = False

@@ -37,6 +37,7 @@ LEAST = {
     "model.experts": 1,
     "model.top_k": 1,
     "model.decoder_layers": 1,
+    "model.trust": 0.0,
     "optim.lr": 0.0,
     "optim.period": 1,
     "optim.floor": 0.0,

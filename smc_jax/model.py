@@ -65,6 +65,7 @@ class SMCMamba(nn.Module):
     cross_order: str = "interleave"
     decoder_layers: int = 3
     output: str = "image"
+    trust: float = 0.0
     scan_method: str = "auto"
     remat: bool = False
     dtype: Any = None
@@ -102,7 +103,7 @@ class SMCMamba(nn.Module):
         if self.output == "residual":
             image = (a + b) / 2 + decoded
         elif self.output == "blend":
-            image = blend.blend(a, b, decoded)
+            image = blend.blend(a, b, decoded, self.trust)
         else:
             image = nn.sigmoid(decoded)
         return image if train else image.clip(0.0, 1.0), Aux(

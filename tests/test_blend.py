@@ -78,6 +78,7 @@ def test_trust_chooses_what_has_contrast(sources):
     apart = jnp.abs(found - sharp).at[:, :, reach].set(0)
     assert apart.max() < 1e-3
     assert jnp.abs(found - sharp).max() > 0.05
+    np.testing.assert_allclose(blend.blend(a, b, weights(trust=8.0), 12.0), found, atol=1e-6)
 
 
 def test_contrast_is_the_log_of_a_quotient_of_variances(sources):
