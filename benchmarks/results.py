@@ -2,17 +2,19 @@
 
 python -m benchmarks.results --pairs=DIR [--out=results]
 
-DIR holds folders `a/` and `b/` for each of `SETS`. What OUT holds already, of these weights, is not
-done again. The other methods' rows are those of benchmarks/peers.csv.
+DIR holds folders `a/` and `b/` for each of `SETS`. What OUT holds already, of the same weights and
+pairs, is not done again (after a change of the code, take another OUT). The other methods' rows are
+those of benchmarks/peers.csv.
 """
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.measure import table
-from smc_jax import command, compilation, evaluate, files, metrics
+from smc_jax import command, compilation, evaluate, files, metrics, pairing
 from smc_jax.errors import ConfigError
 from smc_jax.methods import BASELINES
 from smc_jax.report.comparison import higher_is_better
@@ -34,23 +36,27 @@ class TestSet(NamedTuple):
 
     title: str
     folder: str
+    pairs: int
+    """On so many the other methods were scored."""
     weights: tuple[str, ...]
     """The first is the one for its task."""
 
 
 SETS = {
-    "MSRS": TestSet("Infrared and visible: MSRS", "ivif/MSRS/test", ("ivif",)),
-    "RoadScene": TestSet("Infrared and visible: RoadScene", "ivif/RoadScene/test", ("ivif",)),
-    "Harvard-CT": TestSet("CT and MRI: Harvard", "mdif/Harvard-CT-MRI/test", ("mdif", "general")),
+    "MSRS": TestSet("Infrared and visible: MSRS", "ivif/MSRS/test", 30, ("ivif",)),
+    "RoadScene": TestSet("Infrared and visible: RoadScene", "ivif/RoadScene/test", 20, ("ivif",)),
+    "Harvard-CT": TestSet(
+        "CT and MRI: Harvard", "mdif/Harvard-CT-MRI/test", 7, ("mdif", "general")
+    ),
     "Harvard-PET": TestSet(
-        "PET and MRI: Harvard", "mdif/Harvard-PET-MRI/test", ("mdif", "general")
+        "PET and MRI: Harvard", "mdif/Harvard-PET-MRI/test", 7, ("mdif", "general")
     ),
     "Harvard-SPECT": TestSet(
-        "SPECT and MRI: Harvard", "mdif/Harvard-SPECT-MRI/test", ("mdif", "general")
+        "SPECT and MRI: Harvard", "mdif/Harvard-SPECT-MRI/test", 7, ("mdif", "general")
     ),
-    "Lytro": TestSet("Focus: Lytro", "mfif/Lytro/test", ("mfif", "general")),
-    "MFFW": TestSet("Focus: MFFW", "mfif/MFFW/test", ("mfif",)),
-    "MEFB": TestSet("Exposures: MEFB", "meif/MEFB/test", ("meif",)),
+    "Lytro": TestSet("Focus: Lytro", "mfif/Lytro/test", 10, ("mfif", "general")),
+    "MFFW": TestSet("Focus: MFFW", "mfif/MFFW/test", 5, ("mfif",)),
+    "MEFB": TestSet("Exposures: MEFB", "meif/MEFB/test", 16, ("meif",)),
 }
 
 
@@ -72,24 +78,41 @@ def peers(name: str) -> list[Row]:
     ]
 
 
-def scored(
-    out: Path, name: str, weights: str, pairs: Path
-) -> tuple[int, dict[str, dict[str, float]]]:
-    """How many pairs there are, and the means over them of our weights and of the baselines.
+def check(pairs: Path) -> None:
+    """Raises ConfigError unless `pairs` has the folders of all sets, each with all its pairs."""
+    problems = []
+    for test in SETS.values():
+        folder = pairs / test.folder
+        if not folder.is_dir():
+            problems.append(f"there is no folder {folder}")
+        elif (count := len(pairing.pairs(folder)[0])) != test.pairs:
+            problems.append(f"{folder} holds {count} pairs; others were scored on {test.pairs}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def scored(out: Path, name: str, weights: str, pairs: Path) -> dict[str, dict[str, float]]:
+    """The means over a set's pairs of our weights and of the baselines.
 
     Raises:
       ConfigError: a pair could not be fused or scored.
     """
     result = out / f"{name}-{weights}"
-    scores = result / "metrics.json"
-    file = FOLDER / f"{weights}{SUFFIX}"
-    if not scores.exists() or scores.stat().st_mtime < file.stat().st_mtime:
-        evaluate.main(str(result), checkpoint=weights, pairs=str(pairs))
-    content = json.loads(scores.read_text())
-    counts = {found["pairs"] for found in content["methods"].values()}
-    if len(counts) > 1:
-        raise ConfigError(f"{result}: {content['failures'][0]}")
-    return counts.pop(), {name: found["mean"] for name, found in content["methods"].items()}
+    done = result / "inputs.sha256"
+    inputs = _digest([FOLDER / f"{weights}{SUFFIX}", *sorted(pairs.glob("[ab]/*"))])
+    if not done.exists() or done.read_text() != inputs:
+        done.unlink(missing_ok=True)
+        if evaluate.main(str(result), checkpoint=weights, pairs=str(pairs)):
+            raise ConfigError(f"{pairs}: some pairs could not be scored; mend them")
+        files.write(done, inputs.encode())
+    methods = json.loads((result / "metrics.json").read_text())["methods"]
+    return {name: found["mean"] for name, found in methods.items()}
+
+
+def _digest(paths: list[Path]) -> str:
+    """Of the names and contents of files."""
+    contents = [path.name.encode() + path.read_bytes() for path in paths]
+    return hashlib.sha256(b"".join(hashlib.sha256(c).digest() for c in contents)).hexdigest()
 
 
 def ranks(rows: list[Row]) -> dict[str, float]:
@@ -148,20 +171,18 @@ def main() -> None:
     parser.add_argument("--out", default=Path("results"), type=Path)
     arguments = parser.parse_args()
     compilation.use_cache()
-    folders = {name: arguments.pairs / test.folder for name, test in SETS.items()}
-    if missing := [str(folder) for folder in folders.values() if not folder.is_dir()]:
-        raise ConfigError("\n".join(f"there is no folder {folder}" for folder in missing))
+    check(arguments.pairs)
     sections, lines = [], []
     for name, test in SETS.items():
         rows = peers(name)
-        count, found = 0, {}
+        found = {}
         for weights in test.weights:
-            count, found = scored(arguments.out, name, weights, folders[name])
+            found = scored(arguments.out, name, weights, arguments.pairs / test.folder)
             (mine,) = found.keys() - BASELINES.keys()
             rows.append(Row(f"SMC-Mamba, `{weights}`", _printed(found[mine]), ours=True))
         rows += [Row(method, _printed(found[method])) for method in BASELINES]
-        sections.append(section(test.title, count, rows))
-        lines.append(summary(test.title, count, rows))
+        sections.append(section(test.title, test.pairs, rows))
+        lines.append(summary(test.title, test.pairs, rows))
     header = ["test pairs", "place by mean rank", "ours", "best other"]
     header += ["ahead in six or more of eight", "first in", "Nabf"]
     short = table(header, lines)

@@ -122,12 +122,11 @@ def scan(pairs: Path) -> dict[str, list[Files]]:
             continue
         try:
             found, unpaired = pairing.pairs(split)
-            truths = pairing.truths(split)
+            truths, untold = pairing.truths(split, found)
         except color.ImageError as error:
             problems.append(str(error))
             continue
-        problems += unpaired
-        problems += pairing.without_truth(found, truths)
+        problems += unpaired + untold
         splits[split.name] = []
         for pair in tqdm(found, f"checking {split.name}", disable=not sys.stderr.isatty()):
             try:

@@ -4,6 +4,8 @@ The disk's radius grows with the difference of the disparities (the inverse dept
 and of the focus. All images are linear light: light adds up, its sRGB codes do not.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Float
 from scipy import fft, ndimage
@@ -23,14 +25,13 @@ SOFT = 0.7
 """Standard deviation in pixels of an edge in focus, as that of any photograph."""
 
 
-def blur(light: Light, radii: list[float]) -> list[Light]:
+def blur(light: Light, radii: list[float]) -> Iterator[Light]:
     """Spreads every point over a disk of each of the radii, in pixels; borders are mirrored."""
     pad = int(np.ceil(max(radii))) + 1
     padded = np.pad(light, ((pad, pad), (pad, pad), (0, 0)), mode="symmetric")
     shape = [fft.next_fast_len(n, real=True) for n in padded.shape[:2]]
     spectrum = fft.rfft2(padded, shape, axes=(0, 1))
     h, w = light.shape[:2]
-    blurred = []
     for radius in radii:
         kernel = _disk(radius)
         transfer = fft.rfft2(kernel, shape)[..., None]
@@ -38,8 +39,7 @@ def blur(light: Light, radii: list[float]) -> list[Light]:
         start = pad + len(kernel) // 2
         whole = fft.irfft2(spectrum * transfer, shape, axes=(0, 1))
         # Rounding leaves black a little below 0.
-        blurred.append(np.maximum(whole[start : start + h, start : start + w], 0))
-    return blurred
+        yield np.maximum(whole[start : start + h, start : start + w], 0)
 
 
 def sloped(light: Light, disparity: Map, focus: float, strength: float) -> Light:

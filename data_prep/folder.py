@@ -40,6 +40,7 @@ def whole(target: Path) -> Iterator[Path]:
     Raises:
       InputError: another run builds `target`, or its folder cannot be written to.
     """
+    target = target.resolve()
     place = target.with_name(f".{target.name}.part")
     old, new = place / "old", place / target.name
     with files.locked(place):

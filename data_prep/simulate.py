@@ -3,10 +3,12 @@
 python -m data_prep.simulate --photos=FOLDER --task=mfif --out=PAIRS [--each=2] [--overwrite]
 
 Writes `PAIRS/{a,b,gt}/<photo>_<k>.png`, the sources and the photograph itself, which should be
-sharp and well exposed. `a` is focused near (or is dark), `b` far (or is bright). The same
-photographs make the same pairs. Then `python -m data_prep pairs --source=PAIRS --task=mfif ...`.
+sharp and well exposed. `a` is focused near (or is dark), `b` far (or is bright); what lies between,
+a strip of a smooth scene, is sharp in neither. The same photographs make the same pairs. Then
+`python -m data_prep pairs --source=PAIRS --task=mfif ...`.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +21,12 @@ from tqdm import tqdm
 
 from data_prep import defocus, exposure, folder
 from data_prep.folder import BuildError
-from smc_jax import color, command, pairing
+from smc_jax import color, command, files, pairing
 
+MARK = "simulated.json"
+"""Tells a folder that this command has written."""
+SMALLEST = 32
+"""Pixels that a side of a photograph needs."""
 OBJECTS = 0.5
 """Share of focus pairs in which near things have edges and hide far ones."""
 STRENGTH = 0.014
@@ -87,13 +93,17 @@ def depth(shape: tuple[int, int], tilt: float, rng) -> np.ndarray:
 
 
 def objects(shape: tuple[int, int], rng) -> np.ndarray:
-    """A disparity map "h w" in [0, 1]: a smooth background with one to four near things in it."""
-    disparity = 0.35 * depth(shape, rng.uniform(0, 360), rng)
-    for _ in range(rng.integers(1, 5)):
+    """A disparity map "h w" in [0, 1]: a far background with one to three near things in it.
+
+    All of them are equally near, and the first alone covers more than the 15 % that the near focus
+    is set by: each point is nearly in focus in one of the sources.
+    """
+    disparity = 0.15 * depth(shape, rng.uniform(0, 360), rng)
+    near = rng.uniform(0.6, 1.0)
+    for _ in range(rng.integers(1, 4)):
         size = min(shape) * rng.uniform(0.06, 0.25)
         noise = ndimage.gaussian_filter(rng.normal(size=shape), size, mode="reflect")
-        inside = noise > np.quantile(noise, rng.uniform(0.6, 0.9))
-        disparity[inside] = rng.uniform(0.6, 1.0)
+        disparity[noise > np.quantile(noise, rng.uniform(0.6, 0.8))] = near
     return disparity.astype(np.float32)
 
 
@@ -108,6 +118,7 @@ def focus_pair(photograph: np.ndarray, rng) -> Sample:
 MAKE = {"mfif": focus_pair, "meif": multi_exposure}
 KINDS = tuple(MAKE)
 """The tasks that pairs can be simulated for."""
+OWN = (*Sample._fields, MARK)
 
 
 def store(sample: Sample, where: Path, name: str) -> None:
@@ -128,13 +139,16 @@ def write(photos: Path, task: str, out: Path, *, each: int = 2, overwrite: bool 
 
     Raises:
       BuildError: an argument is wrong.
-      InputError: there are no photographs, or one is damaged.
+      InputError: there are no photographs, or one is damaged or too small.
     """
     if task not in KINDS:
         raise BuildError(f"--task={task} cannot be simulated; it may be {', '.join(KINDS)}")
     if each < 1:
         raise BuildError(f"--each={each}; it must be 1 or more")
-    folder.check(out, "gt/*_0.png", overwrite=overwrite)
+    folder.check(out, MARK, overwrite=overwrite)
+    foreign = sorted(f.name for f in out.iterdir() if f.name not in OWN) if out.exists() else []
+    if foreign:
+        raise BuildError(f"{out} holds {foreign[0]}, not of this command; give another --out")
     if photos.resolve().is_relative_to(out.resolve()):
         raise BuildError(f"--photos={photos} lies in --out={out}; give another --out")
     found = pairing.images(photos) if photos.is_dir() else {}
@@ -146,12 +160,17 @@ def write(photos: Path, task: str, out: Path, *, each: int = 2, overwrite: bool 
             pairs, "pairs", len(found) * each, disable=not sys.stderr.isatty()
         ):
             store(sample, new, name)
+        about = {"task": task, "photographs": len(found), "each": each}
+        files.write(new / MARK, json.dumps(about).encode())
     return len(found) * each
 
 
 def _pairs(found: dict[str, Path], task: str, each: int) -> Iterator[tuple[str, Sample]]:
     for number, (stem, path) in enumerate(sorted(found.items())):
         photograph = color.bytes8(color.read(path))
+        height, width = photograph.shape[:2]
+        if min(height, width) < SMALLEST:
+            raise BuildError(f"{path} is {width}x{height}; it needs {SMALLEST}x{SMALLEST} at least")
         for k in range(each):
             yield f"{stem}_{k}", MAKE[task](photograph, np.random.default_rng((number, k)))
 

@@ -37,8 +37,9 @@ def jobs(a: str, b: str, out: str) -> tuple[list[Job], list[str]]:
     Args:
       a: a file, a folder, or a glob.
       b: the same for the other sources. Files of folders pair by name, whatever their suffix; those
-        of globs by what the wildcards stand for: `*_ir.png` and `*_vis.png` do.
-      out: for two files, a file or a folder; else a folder, for `<name>.png`.
+        of globs by what the wildcards stand for, but for the suffix: `*_ir.*` and `*_vis.*` do.
+      out: for two files, a file or a folder; else a folder, for `<name>.png`; where the wildcards
+        stand for nothing, the name is that of the first file.
 
     Returns:
       The pairs, and a line for each file that has no partner.
@@ -60,12 +61,17 @@ def jobs(a: str, b: str, out: str) -> tuple[list[Job], list[str]]:
     names = [name for name in first if name in second]
     if not names:
         raise ImageError(
-            f"no name is in both {a} and {b}, as {next(iter(first))} and {next(iter(second))}; "
+            f"no name is in both {a} and {b}, as {_shown(first)} and {_shown(second)}; "
             "partners have equal names, whatever their suffix"
         )
     for some, others, where in ((first, second, b), (second, first, a)):
         problems += [f"{some[n]} has no partner in {where}" for n in some if n not in others]
-    return [Job(first[n], second[n], Path(out) / f"{n}.png") for n in names], problems
+    stem = first[""].stem if "" in names else ""
+    if stem and stem in names:
+        both = f"{first['']} and {first[stem]} would both become {Path(out) / stem}.png"
+        problems.append(f"{both}; fuse the first by itself")
+        names.remove("")
+    return [Job(first[n], second[n], Path(out) / f"{n or stem}.png") for n in names], problems
 
 
 def run(
@@ -160,12 +166,12 @@ def _listed(text: str) -> tuple[Path | dict[str, Path], list[str]]:
         raise ImageError(f"there is no {text}; give a file, a folder, or a glob in quotes")
     many: dict[str, Path] = {}
     problems = []
-    pattern = re.compile(_regex(text))
-    for name in sorted(glob.glob(text, recursive=True)):
+    # As a path it has no doubled slashes; glob would leave out some of them in what it finds.
+    pattern = re.compile(_regex(str(path)))
+    for name in sorted(glob.glob(str(path), recursive=True)):
         match = pattern.fullmatch(name)
         if match and Path(name).suffix.lower() in pairing.SUFFIXES and Path(name).is_file():
-            key = "_".join(part.strip("/").replace("/", "_") for part in match.groups())
-            key = key.removesuffix(Path(name).suffix)
+            key = _key(match)
             if key in many:
                 problems.append(f"{name} has the name of {many[key]}; keep one of them")
             else:
@@ -183,6 +189,19 @@ def _regex(pattern: str) -> str:
         (kinds.get(part) or f"({part.replace('[!', '[^')})") if index % 2 else re.escape(part)
         for index, part in enumerate(parts)
     )
+
+
+def _key(match: re.Match[str]) -> str:
+    """What the wildcards stand for in a file's name before its suffix; may be empty."""
+    name = match.string
+    end = len(name) - len(Path(name).suffix)
+    spans = [match.span(group + 1) for group in range(match.re.groups)]
+    parts = [name[start : min(stop, end)].strip("/").replace("/", "_") for start, stop in spans]
+    return "_".join(part for part in parts if part)
+
+
+def _shown(side: dict[str, Path]) -> str:
+    return next(iter(side)) or "''"
 
 
 def _suffixes() -> str:

@@ -201,7 +201,7 @@ class Validation:
     every: int = 0
     """Steps between validations; 0: there are none."""
     split: str = "val"
-    """A split of the data set, or a part of one, such as `train[90%:]`."""
+    """A split of the data set, or a part of one, such as `train[90%:]`; of each, in a mixture."""
     pairs: int = 16
     """How many of its pairs, spread over it; 0: all."""
     metrics: str = "paper"

@@ -50,8 +50,8 @@ def open_source(dir: str, name: str, split: str) -> Any:
         )
     try:
         builder: Any = tfds.builder_from_directory(versions[-1].parent)
-        splits = builder.info.splits
-        source = builder.as_data_source(split) if split.partition("[")[0] in splits else None
+        there = _holds(builder.info.splits, split)
+        source = builder.as_data_source(split) if there else None
         _ = source and source[0]
     except Exception as error:
         # Each of the files is read by another library, with errors of its own.
@@ -59,8 +59,21 @@ def open_source(dir: str, name: str, split: str) -> Any:
             f"{folder} is damaged; build it again with --overwrite ({type(error).__name__})"
         ) from None
     if source is None:
-        raise ConfigError(f"{folder} has no split {split!r}, but {', '.join(splits)}")
+        raise ConfigError(
+            f"{folder} has no split {split!r}, but {', '.join(builder.info.splits)}, and parts "
+            "like train[90%:] that are not empty"
+        )
     return source
+
+
+def _holds(splits: Mapping[str, Any], split: str) -> bool:
+    """Whether a split, or a part of one, is there and not empty."""
+    if split.partition("[")[0] not in splits:
+        return False
+    try:
+        return splits[split].num_examples > 0
+    except ValueError:
+        return False  # no part that TFDS understands
 
 
 def pair(source: Any, index: int, *, truth: bool = True) -> Example:
@@ -104,15 +117,21 @@ def batches(
       truth: with the ground truth of pairs that have one.
 
     Raises:
-      ConfigError: there is no such data set, it is for another task, or an image is smaller than
-        a crop.
+      ConfigError: there is no such data set, it is for another task, an image is smaller than
+        a crop, or no pair has the ground truth that is asked for.
     """
     shards = jax.process_count()
+    sources = _open(data)
+    if truth and not any("gt" in source.dataset_info.features for source in sources.values()):
+        raise ConfigError(
+            f"config.loss.truth needs pairs with a ground truth, and {data.name} has none; set it "
+            "to 0, or build a data set with gt/ beside a/ and b/"
+        )
     if data.batch % shards:
         raise ConfigError(f"config.data.batch is {data.batch}; {shards} processes must divide it")
     room = Room(data.cache_mb * 1_000_000)
     parts = []
-    for name, source in _open(data).items():
+    for name, source in sources.items():
         its_task = _check(source.dataset_info.metadata, name, data, task)
         parts.append(Decoded(source, its_task, room, truth=truth))
     dataset = _ordered(data, parts, seed)

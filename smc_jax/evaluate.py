@@ -165,8 +165,8 @@ def _fuse(pair: Example, rows: Mapping[str, Method], failures: list[str]) -> dic
 
 def _folder(pairs: str, failures: list[str]) -> list[Source]:
     found, problems = pairing.pairs(pairs)
-    truths = pairing.truths(pairs)
-    failures.extend([*problems, *pairing.without_truth(found, truths)])
+    truths, more = pairing.truths(pairs, found)
+    failures.extend([*problems, *more])
 
     def read(pair: pairing.Pair) -> Example:
         truth = color.read(truths[pair.name]) if pair.name in truths else None

@@ -4,10 +4,16 @@ python -m smc_jax.export WORKDIR --out=NAME.safetensors --metrics=MSRS=results/m
 python -m smc_jax.export WORKDIR --format=orbax --out=FOLDER
 python -m smc_jax.export WORKDIR --format=stablehlo --sizes=640x480,1024x768 --out=FOLDER
 python -m smc_jax.export WORKDIR WORKDIR ... --out=NAME.safetensors    (the mean of their weights)
+
+Instead of WORKDIR: a checkpoint, a .safetensors file, an exported folder or a packaged name. What
+is there already stays, and the command ends; --overwrite replaces NAME.safetensors and its model
+card NAME.md, but never a folder.
 """
 
 import argparse
+import dataclasses
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,20 +35,38 @@ class Wanted(NamedTuple):
     dtype: str
     sizes: Sequence[tuple[int, int]]
     """Height and width, for programs."""
+    overwrite: bool = False
+    """Whether a weight file and its card may replace others."""
 
 
 def _safetensors(loaded: Weights, wanted: Wanted) -> list[Path]:
-    out, dtype, _ = wanted
+    out, dtype = wanted.out, wanted.dtype
     if out.suffix != weights.SUFFIX:
         raise ConfigError(f"--out={out}: give a file NAME{weights.SUFFIX}")
     card = out.with_suffix(".md")
-    weights.write(out, loaded, dtype)
+    for path in (out, card):
+        _check_free(path, overwrite=wanted.overwrite)
     where = (
         "The whole configuration is in the file's header:\n"
         f"`smc_jax.weights.read('{out.name}').config`."
     )
-    files.write(card, model_card(out.stem, weights.read(out), dtype, where).encode())
+    text = model_card(out.stem, loaded, dtype, where).encode()
+    content = weights.encoded(loaded, dtype)
+    # Neither takes its place before both are on the disk.
+    with files.replacing(out) as file:
+        file.write(content)
+        file.flush()
+        files.write(card, text)
     return [out, card]
+
+
+def _check_free(path: Path, *, overwrite: bool) -> None:
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give --out another name")
+    if os.path.lexists(path) and not overwrite:
+        raise ConfigError(
+            f"{path} is there already; give --out another name, or --overwrite to replace it"
+        )
 
 
 def _orbax(loaded: Weights, wanted: Wanted) -> list[Path]:
@@ -71,6 +95,8 @@ FORMATS: dict[str, Callable[[Weights, Wanted], list[Path]]] = {
     "stablehlo": _stablehlo,
 }
 """Each writes a network to a path and returns the files that it made."""
+COMPUTED = ("scan_method", "remat")
+"""Fields of `config.model` that tell how the network is computed, not which it is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
@@ -80,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
         "checkpoints",
         nargs="+",
         metavar="checkpoint",
-        help="training workdir, checkpoint or weights; of several, the mean is taken",
+        help="training workdir, checkpoint, .safetensors file, exported folder or packaged name; "
+        "of several, the mean is taken",
     )
     parser.add_argument("--format", choices=FORMATS, default="safetensors")
     parser.add_argument("--out", type=Path, required=True, help="file or folder to write")
@@ -100,6 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
         metavar="NAME=FILE",
         help="for the model card: a test set's name and what evaluate.py wrote; may repeat",
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a weight file and its model card; a folder is never replaced",
+    )
     given = parser.parse_args(arguments)
     return command.guarded(lambda: _export(given))
 
@@ -109,7 +141,7 @@ def _export(given: argparse.Namespace) -> int:
     told["metrics"] = dict(map(read_metrics, given.metrics))
     loaded = mean([read(path) for path in given.checkpoints])
     about = loaded.about | {name: value for name, value in told.items() if value}
-    wanted = Wanted(given.out, given.dtype, read_sizes(given.sizes))
+    wanted = Wanted(given.out, given.dtype, read_sizes(given.sizes), given.overwrite)
     made = FORMATS[given.format](loaded._replace(about=about), wanted)
     print("wrote " + ", ".join(map(str, made)))
     return 0
@@ -117,13 +149,13 @@ def _export(given: argparse.Namespace) -> int:
 
 def read(path: str) -> Weights:
     """The network of a training workdir's newest checkpoint, of one that `checkpoint.load` takes,
-    of a .safetensors file or of an exported folder.
+    of a .safetensors file, of an exported folder or of packaged weights.
 
     Raises:
       ConfigError: there is none that can be read.
     """
-    if Path(path).suffix == weights.SUFFIX:
-        return weights.read(path)
+    if (file := weights.located(path)).suffix == weights.SUFFIX:
+        return weights.read(file)
     if weights.is_folder(path):
         return folder.read(path)
     config, params, step = checkpoint.load(path)
@@ -134,21 +166,34 @@ def read(path: str) -> Weights:
 
 
 def mean(networks: Sequence[Weights]) -> Weights:
-    """The network whose parameters are the means of theirs; all else is that of the last.
+    """The network whose parameters are the means of theirs; all else is that of the last, but for
+    its scores, which are not those of the mean.
 
     Runs that began with the same weights can be averaged: what comes out lies between them, and is
     often better than each (Wortsman et al. 2022, "Model soups").
 
     Raises:
-      ConfigError: they are networks of different kinds.
+      ConfigError: they are networks of different kinds, or for different tasks.
     """
     last = networks[-1]
-    if any(network.config.model != last.config.model for network in networks):
-        raise ConfigError("the mean is of one network alone; these differ in config.model")
+    if len(networks) == 1:
+        return last
+    models = [dataclasses.asdict(network.config.model) for network in networks]
+    differ = [
+        name
+        for name, value in models[-1].items()
+        if name not in COMPUTED and any(model[name] != value for model in models)
+    ]
+    if differ:
+        fields = ", ".join(f"config.model.{name}" for name in differ)
+        raise ConfigError(f"the mean is of one network alone; these differ in {fields}")
+    tasks = list(dict.fromkeys(network.config.task for network in networks))
+    if len(tasks) > 1:
+        raise ConfigError(f"the mean is of networks for one task; these are for {', '.join(tasks)}")
     trees = (network.params for network in networks)
     params = jax.tree.map(lambda *values: sum(values) / len(values), *trees)
-    about = {"mean of": len(networks)} if len(networks) > 1 else {}
-    return last._replace(params=params, about=last.about | about)
+    about = {name: value for name, value in last.about.items() if name != "metrics"}
+    return last._replace(params=params, about=about | {"mean of": len(networks)})
 
 
 def read_sizes(text: str) -> list[tuple[int, int]]:
@@ -171,20 +216,36 @@ def read_metrics(text: str) -> tuple[str, Mapping[str, Any]]:
     """Of `NAME=FILE`, the name and what the model card shows of evaluate.py's metrics.json.
 
     Raises:
-      ConfigError: it is none.
+      ConfigError: the name lacks, or the file is missing, damaged or none of evaluate.py's.
     """
     name, _, path = text.partition("=")
+    wrong = f"--metrics={text}: give NAME=FILE, with a metrics.json of evaluate.py"
+    if not name or not path:
+        raise ConfigError(wrong)
     try:
-        methods = json.loads(Path(path).read_bytes())["methods"]
-        rows = {method: (row["pairs"], row["mean"]) for method, row in methods.items()}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(
-            f"--metrics={text}: give NAME=FILE, with a metrics.json of evaluate.py"
-        ) from None
+        found = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{wrong} ({path} cannot be read: {error.strerror or error})") from None
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{wrong} ({path} is no JSON, or cut off)") from None
+    methods = found.get("methods") if isinstance(found, dict) else None
+    if not methods or not isinstance(methods, dict):
+        raise ConfigError(f"{wrong} ({path} has no methods)")
+    for method, row in methods.items():
+        if not _is_row(row):
+            raise ConfigError(f"{wrong} ({path} lacks pairs or means, as numbers, of {method!r})")
     return name, {
-        "pairs": max(pairs for pairs, _ in rows.values()),
-        "methods": {method: mean for method, (_, mean) in rows.items()},
+        "pairs": max(row["pairs"] for row in methods.values()),
+        "methods": {method: row["mean"] for method, row in methods.items()},
     }
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it is what evaluate.py tells of a method: how many pairs, and means by metric."""
+    if not isinstance(row, dict) or not isinstance(row.get("mean"), dict):
+        return False
+    numbers: list[Any] = [row.get("pairs"), *row["mean"].values()]
+    return all(type(n) in (int, float) and abs(n) <= sys.float_info.max for n in numbers)
 
 
 def model_card(name: str, loaded: Weights, dtype: str, where: str) -> str:
@@ -219,7 +280,9 @@ def model_card(name: str, loaded: Weights, dtype: str, where: str) -> str:
         for method, mean in table["methods"].items():
             values = [f"{mean[n]:.4g}" if n in mean else "" for n in names]
             lines.append(f"| {method} | " + " | ".join(values) + " |")
-    return "\n".join([*lines, "", where]) + "\n"
+    text = "\n".join([*lines, "", where]) + "\n"
+    # A name may hold bytes, or a text escapes, that are no character.
+    return text.encode(errors="replace").decode()
 
 
 if __name__ == "__main__":

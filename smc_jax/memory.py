@@ -1,14 +1,16 @@
 """How much memory fusing takes, and how much there is."""
 
+import math
 import re
+from decimal import Decimal
 
 import jax
 import psutil
 
-from smc_jax import config
+from smc_jax import config, tiles
 from smc_jax.errors import ConfigError
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_UNITS = "KMGT"
 _FLOATS = 48
 """Numbers of four bytes that are alive at once, for each pixel and channel of the features."""
 
@@ -27,12 +29,20 @@ def available() -> int:
 
 
 def parse(text: str) -> int:
-    """Bytes of a size such as `2GB`, `500M` or `1.5g`; a unit is a power of 1000.
+    """Bytes of a size such as `2GB`, `500M` or `1.5g`. A unit is a power of 1000; with an i, as in
+    `2GiB`, of 1024.
 
     Raises:
-      ConfigError: it is no size, or less than a tile needs.
+      ConfigError: it is no size, or less than a tile needs in a network of the default width.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
+    form = rf"(\d+(?:\.\d+)?)\s*(?:([{_UNITS}])(i?))?B?"
+    match = re.fullmatch(form, text.strip(), re.ASCII | re.IGNORECASE)
     if not match:
         raise ConfigError(f"{text!r} is no size of memory; give one such as 2GB or 500MB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    power = _UNITS.index(match[2].upper()) + 1 if match[2] else 0
+    size = int(Decimal(match[1]) * (1024 if match[3] else 1000) ** power)
+    least = tiles.side(0) ** 2 * per_pixel(config.Model())
+    if size < least:
+        enough = f"give at least {math.ceil(least / 1e6)}MB"
+        raise ConfigError(f"{text!r} is less memory than a tile needs; {enough}")
+    return size

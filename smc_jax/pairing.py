@@ -43,13 +43,26 @@ def pairs(folder: str | Path) -> tuple[list[Pair], list[str]]:
     return both, problems
 
 
-def truths(folder: str | Path) -> dict[str, Path]:
-    """The ground truth `gt/<name>.*` of the pairs of a folder, by name; often there is none."""
-    return images(Path(folder) / "gt") if (Path(folder) / "gt").is_dir() else {}
+def truths(folder: str | Path, pairs: Sequence[Pair]) -> tuple[dict[str, Path], list[str]]:
+    """The ground truth `gt/<name>.*` of the pairs of a folder, by name; often there is none.
+
+    Returns:
+      The files, and a line for each whose name is taken or has no pair; where some pairs have a
+      ground truth, also for each that has none.
+
+    Raises:
+      ImageError: `gt` is no folder.
+    """
+    place = Path(folder) / "gt"
+    if not place.exists():
+        return {}, []
+    if not place.is_dir():
+        raise ImageError(f"{place} is no folder; the ground truth lies in gt/ under equal names")
+    found, problems = listed(place)
+    return found, problems + _without_partner(pairs, found)
 
 
-def without_truth(pairs: Sequence[Pair], truths: Mapping[str, Path]) -> list[str]:
-    """Where some pairs have a ground truth: a line for each that has none, and the reverse."""
+def _without_partner(pairs: Sequence[Pair], truths: Mapping[str, Path]) -> list[str]:
     single = sorted(truths.keys() - {pair.name for pair in pairs})
     lonely = [f"{truths[name]} has no pair; add it or remove this" for name in single]
     if not truths:

@@ -6,7 +6,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Float, PyTree
 
 from smc_jax import color, data, metrics
-from smc_jax.config import Config
+from smc_jax.config import Config, mixture
 from smc_jax.data import Example
 from smc_jax.errors import ConfigError
 from smc_jax.model import SMCMamba
@@ -19,19 +19,22 @@ class Validation:
     """A fixed choice of pairs, as a function from parameters to scores."""
 
     def __init__(self, cfg: Config, network: SMCMamba):
-        """Opens the split.
+        """Opens the split of the data set, or of each data set of a mixture.
 
         Raises:
           ConfigError: there is no such split or metric, or `validation.best` is none of them.
         """
         check(cfg)
         self._names = metrics.chosen(cfg.validation.metrics, "cddfuse")
-        self._source = data.open_source(cfg.data.dir, cfg.data.name, cfg.validation.split)
-        size = len(self._source)
-        count = min(size, cfg.validation.pairs or size)
-        if not count:
-            raise ConfigError(f"config.validation.split: {cfg.validation.split} is empty")
-        self._chosen = np.linspace(0, size - 1, count).round().astype(int)
+        pairs = [
+            (source, index)
+            for name in mixture(cfg.data.name)
+            for source in [data.open_source(cfg.data.dir, name, cfg.validation.split)]
+            for index in range(len(source))
+        ]
+        count = min(len(pairs), cfg.validation.pairs or len(pairs))
+        chosen = np.linspace(0, len(pairs) - 1, count).round().astype(int)
+        self._chosen = [pairs[i] for i in chosen]
         self._apply = jax.jit(lambda params, a, b: network.apply({"params": params}, a, b)[0])
 
     def __call__(self, params: PyTree) -> dict[str, float]:
@@ -40,7 +43,7 @@ class Validation:
         Processes share the pairs; `params` are on one device of each.
         """
         mine = self._chosen[jax.process_index() :: jax.process_count()]
-        scores = [self._score(params, data.pair(self._source, int(index))) for index in mine]
+        scores = [self._score(params, data.pair(source, index)) for source, index in mine]
         table = np.array([[s.get(name, np.nan) for name in self._names] for s in scores])
         table = table.reshape(-1, len(self._names))
         sums = np.stack([np.nansum(table, 0), np.isfinite(table).sum(0)])

@@ -85,4 +85,11 @@ def test_contrast_is_the_log_of_a_quotient_of_variances(sources):
     a, b = (0.5 + scale * (sources[0] - 0.5) for scale in (1.0, 0.1))
     found = blend.contrast(blend.bands(a), blend.bands(b))
     np.testing.assert_allclose(found, 2 * np.log(10), rtol=0.05)
+    # Of variances that are summed over all three levels, and of what is more than noise.
+    expected = []
+    for image in (a, b):
+        variance = sum(blend.bands(image)[:2]) ** 2
+        smooth = sum(blend.bands(variance)[blend.LEVELS :])
+        expected.append(np.log(smooth + (1 / 255) ** 2))
+    np.testing.assert_allclose(found, expected[0] - expected[1], atol=1e-4)
     np.testing.assert_allclose(blend.contrast(blend.bands(a), blend.bands(a)), 0.0)

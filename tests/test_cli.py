@@ -276,6 +276,8 @@ def test_bad_input_is_told_in_one_line(case, smc_fuse):
         (("b.png", "b.png", "-o", "x.png", "--tusk=ivif"), "unrecognized arguments: --tusk=ivif"),
         (("b.png", "b.png", "-o", "x.png", "--task=mfi"), "invalid choice: 'mfi'"),
         (("b.png", "b.png", "-o", "x.png", "--max-memory=lots"), "'lots' is no size of memory"),
+        (("b.png", "b.png", "-o", "x.png", "--max-memory=0"), "'0' is less memory than a tile"),
+        (("b.png", "b.png", "-o", "x.png", "--max-memory=1"), "needs; give at least 101MB"),
         (("b.png", "b.png", "-o", "x.png", "--weights=none"), "there are no weights none; give a"),
         (("b.png", "b.png", "-o", "x.png", "--weights=b.safetensors"), "b.safetensors cannot be"),
         (("b.png", "b.png", "-o", "x.gif"), "--out=x.gif: there is no format .gif; give one of"),
@@ -387,6 +389,54 @@ def test_globs_pair_by_what_the_wildcards_stand_for(smc_fuse):
     status, out, err = smc_fuse("s/*_ir.png", "s/*_vis.png", "-o", "fused")
     assert (status, out, err) == (0, "wrote 2 images to fused\n", "")
     assert sorted(os.listdir("fused")) == ["one.png", "two.png"]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("s/*_ir.*", "s/*_vis.*"),
+        ("s/*_ir*", "s/*_vis.[jp]*g"),
+        ("s//*_ir.*", ".//s/*_vis.*"),
+        ("s/**//*_ir.*", "s/../s/./*_vis.*"),
+    ],
+)
+def test_suffixes_and_slashes_do_not_matter_to_globs(smc_fuse, a, b):
+    for name in ("x_ir.png", "x_vis.jpg", "y_ir.png", "y_vis.png"):
+        save(f"s/{name}", GREY)
+    status, out, err = smc_fuse(a, b, "-o", "fused")
+    assert (status, out, err) == (0, "wrote 2 images to fused\n", "")
+    assert sorted(os.listdir("fused")) == ["x.png", "y.png"]
+
+
+def test_globs_find_one_name_twice(smc_fuse):
+    for name in ("x_ir.png", "x_ir.jpg", "x_vis.png"):
+        save(f"s/{name}", GREY)
+    status, out, err = smc_fuse("s/*_ir.*", "s/*_vis.*", "-o", "fused")
+    assert (status, out) == (2, "wrote fused/x.png\n")
+    assert "s/x_ir.png has the name of s/x_ir.jpg; keep one of them" in err
+
+
+def test_wildcards_that_stand_for_nothing(smc_fuse):
+    for name in ("ir", "vis", "ir2", "vis2"):
+        save(f"s/{name}.png", GREY)
+    status, out, err = smc_fuse("s/ir*.png", "s/vis*.png", "-o", "fused")
+    assert (status, out, err) == (0, "wrote 2 images to fused\n", "")
+    assert sorted(os.listdir("fused")) == ["2.png", "ir.png"]
+    status, out, err = smc_fuse("s/ir*.png", "s/vis2*.png", "-o", "other")
+    assert (status, out) == (2, "wrote other/ir.png\n")
+    assert "s/ir2.png has no partner in s/vis2*.png" in err
+    err = smc_fuse("s/ir*.png", "s/v*2.png", "-o", "none")[2]
+    assert err.startswith("error: no name is in both s/ir*.png and s/v*2.png, as '' and is;")
+
+
+def test_an_empty_name_takes_none_that_is_another_pairs(smc_fuse):
+    for name in ("ir", "irir", "vis"):
+        save(f"s/{name}.png", GREY)
+    save("s/irvis.png", RGB)
+    status, out, err = smc_fuse("s/*ir.png", "s/*vis.png", "-o", "out")
+    assert (status, out) == (2, "wrote out/ir.png\n")
+    assert "s/ir.png and s/irir.png would both become out/ir.png; fuse the first by itself" in err
+    assert picture.read("out/ir.png").pixels.ndim == 3
 
 
 def test_failures_stay_alone(folders):

@@ -188,6 +188,29 @@ def test_ground_truth_is_augmented_like_its_sources(with_truth):
         np.testing.assert_array_equal(batch.truth[~known], -1)
 
 
+def test_ground_truth_that_is_nowhere_is_refused(with_truth):
+    with pytest.raises(ConfigError, match=r"loss\.truth needs pairs .* and y has none"):
+        data.batches(Data("y", with_truth, crop=16), "mfif", 0, truth=True)
+
+
+@pytest.mark.parametrize("split", ["train[:x%]", "train[:0%]", "train[5", "test"])
+def test_part_that_is_not_there(placed, split):
+    with pytest.raises(ConfigError, match=r"has no split .*, but train, and parts"):
+        data.open_source(placed, "x", split)
+
+
+def test_texture_of_the_ground_truth_alone_is_not_enough(monkeypatch):
+    monkeypatch.setattr(data, "FLAT", 0.01)
+    draws = []
+    crop = data._crop
+    monkeypatch.setattr(data, "_crop", lambda *args: draws.append(1) or crop(*args))
+    flat, noise = np.zeros(SIZE, np.uint8), np.random.default_rng(0).bytes(SIZE[0] * SIZE[1])
+    example = data.Example("x", flat, flat, np.frombuffer(noise, np.uint8).reshape(SIZE))
+    augment = data.Augment(16, False, truth=True)
+    augment.random_map((example, np.int32(0)), np.random.default_rng(0))
+    assert len(draws) == data.DRAWS
+
+
 def test_ground_truth_changes_no_crop(with_truth):
     settings = Data("x,y", with_truth, crop=16, batch=2)
     with_it = take(data.batches(settings, "mfif", 0, truth=True), 10)

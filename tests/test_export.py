@@ -172,7 +172,8 @@ def test_what_is_there_stays(made, tmp_path, capsys, kind):
     (tmp_path / "x" / "mine").touch()
     pytest.importorskip("flatbuffers", reason="pip install 'smc_jax[export]'")
     for out, message in (("x", "is there already"), ("x/mine/y", "cannot be written")):
-        assert export.main([str(made[0]), f"--format={kind}", f"--out={tmp_path / out}"]) == 2
+        flags = [f"--format={kind}", f"--out={tmp_path / out}", "--overwrite"]
+        assert export.main([str(made[0]), *flags]) == 2
         told = capsys.readouterr().err
         assert message in told
         assert len(told.splitlines()) == 1

@@ -6,7 +6,7 @@ import pytest
 import weight_files
 
 import smc_jax
-from smc_jax import color, config, fusion, memory, model
+from smc_jax import color, config, fusion, memory, model, tiles
 from smc_jax.config import override
 from smc_jax.errors import ConfigError, ImageError
 
@@ -183,13 +183,43 @@ def test_memory_is_what_the_compiler_says(values):
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("2GB", 2e9), ("1.5g", 1.5e9), ("500 MB", 5e8), ("2GiB", 2e9), ("1000", 1e3), ("8k", 8e3)],
+    [
+        ("2GB", 2e9),
+        ("1.5g", 1.5e9),
+        ("500 MB", 5e8),
+        ("300000000", 3e8),
+        ("300000000b", 3e8),
+        ("800000k", 8e8),
+        ("2TB", 2e12),
+        ("2GiB", 2 * 1024**3),
+        ("1.5gi", 1.5 * 1024**3),
+        ("200 mib", 200 * 1024**2),
+        ("200000KiB", 200000 * 1024),
+        ("1TiB", 1024**4),
+        ("9" * 400, 10**400),
+    ],
 )
 def test_sizes_of_memory(text, size):
     assert memory.parse(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "1,5GB", "2 XB", "nan", "1e9"])
+@pytest.mark.parametrize("text", ["0", "1", "0GB", "0.05GB", "100MB", "95MiB"])
+def test_sizes_of_memory_that_no_tile_fits_in(text):
+    with pytest.raises(ConfigError, match="is less memory than a tile needs; give at least 101MB"):
+        memory.parse(text)
+
+
+def test_the_least_memory_is_what_the_smallest_tile_takes():
+    least = tiles.side(0) ** 2 * memory.per_pixel(config.Model())
+    assert memory.parse(f"{least}") == least
+    with pytest.raises(ConfigError, match="less memory than a tile needs"):
+        memory.parse(f"{least - 1}")
+    assert memory.parse("101MB") >= least
+
+
+@pytest.mark.parametrize(
+    "text", ["", "GB", "-1GB", "1,5GB", "2 XB", "nan", "1e9", "500iB", "2\u212a", "\u0662GB"]
+)
 def test_no_sizes_of_memory(text):
     with pytest.raises(ConfigError, match="is no size of memory; give one such as 2GB"):
         memory.parse(text)

@@ -157,7 +157,7 @@ def slopes(options, source, leaves):
     def loss(leaves):
         fused, aux = leaves
         running = jnp.full(4, 0.25)
-        batch = Batch(source, source, jnp.zeros(1, jnp.int32))
+        batch = Batch(source, source, jnp.zeros(1, jnp.int32), source)
         return losses.total(OPTIONS[options], fused, aux, batch, 0.3, running)[0]
 
     return jax.grad(loss)(leaves)

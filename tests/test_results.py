@@ -1,10 +1,18 @@
 """The table of results: ranks by hand, and that README and docs agree."""
 
 import csv
+import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
 
 from benchmarks import results
 from benchmarks.results import DECIMALS, RANKED, Row
+from smc_jax import color, files
+from smc_jax.errors import ConfigError
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -38,11 +46,65 @@ def test_a_line_of_the_summary():
         row("c", 1.0, MI=3.0, SF=3.0, AG=3.0),
     ]
     cells = results.summary("Set", 7, rows)
-    assert cells[:2] == ["Set, 7 pairs", "1 of 4"]
+    assert cells[:4] == ["Set, 7 pairs", "1 of 4", "1.62", "c 1.62"]
     assert cells[4:] == ["2 of 3", "SCD, VIF, Qabf, SSIM, MS_SSIM", "0.012"]
     text = results.section("Set", 7, rows)
     assert text.startswith("## Set, 7 pairs\n")
     assert text.splitlines()[4].startswith("| **ours** | 1.62 |")
+    columns = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()[2:]]
+    sf = columns[0].index("SF")
+    assert {cells[1]: cells[sf] for cells in columns[2:]} == {
+        "**ours**": "2.00",
+        "a": "1.00",
+        "b": "**3.00**",
+        "c": "**3.00**",
+    }
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """Two pairs, and how often they were scored; `status` is what scoring ends with."""
+    state = SimpleNamespace(pairs=tmp_path / "pairs", out=tmp_path / "out", calls=0, status=0)
+    for side in "ab":
+        for name in "xy":
+            color.write(state.pairs / side / f"{name}.png", np.zeros((4, 4), np.uint8))
+
+    def main(out, **_):
+        state.calls += 1
+        found = {"pairs": 2, "mean": {"MI": float(state.calls)}}
+        files.write(Path(out) / "metrics.json", json.dumps({"methods": {"Max": found}}).encode())
+        return state.status
+
+    monkeypatch.setattr(results.evaluate, "main", main)
+    return state
+
+
+def test_pairs_are_scored_once_and_again_when_they_change(measured):
+    def found():
+        return results.scored(measured.out, "Lytro", "mfif", measured.pairs)["Max"]["MI"]
+
+    assert (found(), found()) == (1.0, 1.0)
+    color.write(measured.pairs / "b/x.png", np.ones((4, 4), np.uint8))
+    assert (found(), found()) == (2.0, 2.0)
+
+
+def test_pairs_that_failed_are_no_result(measured):
+    for status, calls in ((2, 1), (2, 2), (0, 3)):
+        measured.status = status
+        with pytest.raises(ConfigError, match="could not be scored") if status else nullcontext():
+            results.scored(measured.out, "Lytro", "mfif", measured.pairs)
+        assert measured.calls == calls
+
+
+def test_other_pairs_than_those_of_the_peers_are_refused(measured, tmp_path):
+    (tmp_path / "mfif/Lytro").mkdir(parents=True)
+    measured.pairs.rename(tmp_path / "mfif/Lytro/test")
+    with pytest.raises(ConfigError) as error:
+        results.check(tmp_path)
+    lines = str(error.value).splitlines()
+    assert len(lines) == len(results.SETS)
+    assert f"{tmp_path}/mfif/Lytro/test holds 2 pairs; others were scored on 10" in lines
+    assert f"there is no folder {tmp_path}/mfif/MFFW/test" in lines
 
 
 def test_every_set_has_peers_with_all_metrics():

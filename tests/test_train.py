@@ -295,6 +295,11 @@ def test_loss_that_is_not_finite_ends_the_run(cfg, tmp_path):
     assert [line["skipped"] for line in lines(tmp_path)] == [1, 2]
 
 
+def test_loss_on_a_ground_truth_that_is_not_there_is_refused(cfg, tmp_path):
+    with pytest.raises(ConfigError, match=r"loss\.truth needs pairs with a ground truth"):
+        train.train(override(cfg, {"loss.truth": 1.0}), tmp_path)
+
+
 def test_damaged_metrics_are_named(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
     with pytest.raises(InputError, match=r'metrics\.jsonl is damaged at {"st; remove that line'):

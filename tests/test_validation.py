@@ -5,12 +5,14 @@ import json
 import shutil
 import sys
 import types
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import tiny
 
+from data_prep import build
 from smc_jax import checkpoint, color, data, evaluate, metrics, model, train, train_step, writers
 from smc_jax.config import Config, override
 from smc_jax.errors import ConfigError, InputError
@@ -111,8 +113,20 @@ def test_what_a_failed_save_leaves_under_way_is_quiet(cfg, tmp_path, monkeypatch
 def test_part_of_a_split_can_be_validated_on(cfg, tmp_path):
     values = {"validation.every": 6, "validation.split": "train[60%:]", "train.save_every": 1000}
     cfg = override(cfg, values)
-    names = [data.pair(Validation(cfg, model.build(cfg.model))._source, i).name for i in range(2)]
-    assert len(set(names)) == 2
+    chosen = Validation(cfg, model.build(cfg.model))._chosen
+    names = [data.pair(source, index).name for source, index in chosen]
+    assert names == ["train3", "train4"]
+
+
+def test_all_data_sets_of_a_mixture_are_validated_on(cfg, tmp_path):
+    folder = Path(cfg.data.dir)
+    shutil.copytree(folder / "tiny", tmp_path / "tiny")
+    build.build(folder.parent / "pairs", "mdif", "other", tmp_path)
+    values = {"data.dir": str(tmp_path), "data.name": "tiny:2,other", "task": "general"}
+    cfg = override(cfg, values | {"validation.every": 6, "validation.pairs": 4})
+    chosen = Validation(cfg, model.build(cfg.model))._chosen
+    tasks = [source.dataset_info.metadata["task"] for source, _ in chosen]
+    assert tasks == ["ivif", "ivif", "mdif", "mdif"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Weight files, and the command that makes them."""
 
+import contextlib
+import errno
 import json
 import struct
 
@@ -12,8 +14,8 @@ import weight_files
 from flax import traverse_util
 
 import smc_jax
-from smc_jax import export, model, weights
-from smc_jax.config import TASKS
+from smc_jax import export, files, model, weights
+from smc_jax.config import TASKS, override
 from smc_jax.errors import ConfigError, InputError
 
 
@@ -78,6 +80,9 @@ def test_packaged_names(made, tmp_path, monkeypatch):
     assert weights.for_task("meif") == "meif"
     assert weights.for_task("ivif") == "general"
     assert weights.load("meif")[0] == cfg
+    out = tmp_path / "new" / "p.safetensors"
+    assert export.main(["meif", f"--out={out}"]) == 0
+    chex.assert_trees_all_equal(weights.read(out).params, weights.load("meif")[1])
     with pytest.raises(ConfigError, match=r"no weights mfif; .*\(general, meif\), a \.safetensors"):
         smc_jax.load("mfif")
 
@@ -168,7 +173,11 @@ def test_export(made, tmp_path, capsys):
 
 
 def test_the_mean_of_several(tmp_path, capsys):
-    made = [weight_files.make(tmp_path / f"{seed}.safetensors", seed=seed) for seed in range(3)]
+    ways = [{"scan_method": "reference"}, {"remat": True}, {}]
+    made = [
+        weight_files.make(tmp_path / f"{seed}.safetensors", seed=seed, **way)
+        for seed, way in enumerate(ways)
+    ]
     out = tmp_path / "mean.safetensors"
     paths = [str(tmp_path / f"{seed}.safetensors") for seed in range(3)]
     assert export.main([*paths, f"--out={out}"]) == 0
@@ -183,15 +192,135 @@ def test_the_mean_of_several(tmp_path, capsys):
     weight_files.make(tmp_path / "wide.safetensors", width=16)
     wide = str(tmp_path / "wide.safetensors")
     assert export.main([paths[0], wide, f"--out={tmp_path / 'no.safetensors'}"]) == 2
-    assert "these differ in config.model" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told == "error: the mean is of one network alone; these differ in config.model.width\n"
     assert not (tmp_path / "no.safetensors").exists()
+
+
+def test_the_mean_is_for_one_task(made, tmp_path, capsys):
+    network = weights.read(made[0])
+    other = network._replace(config=override(network.config, {"task": "ivif"}))
+    weights.write(tmp_path / "ivif.safetensors", other)
+    out = tmp_path / "new" / "mean.safetensors"
+    assert export.main([str(made[0]), str(tmp_path / "ivif.safetensors"), f"--out={out}"]) == 2
+    told = capsys.readouterr().err
+    assert told == "error: the mean is of networks for one task; these are for meif, ivif\n"
+    assert not out.parent.exists()
+
+
+def test_the_mean_has_no_scores_but_its_own(made, tmp_path):
+    scored, file = tmp_path / "scored.safetensors", tmp_path / "metrics.json"
+    for value, paths, out, expected in (
+        (2.25, [made[0]], scored, {"T": 2.25}),
+        (None, [scored], tmp_path / "again.safetensors", {"T": 2.25}),
+        (None, [made[0], scored], tmp_path / "mean.safetensors", None),
+        (3.5, [made[0], scored], tmp_path / "told.safetensors", {"U": 3.5}),
+    ):
+        given = []
+        if value is not None:
+            file.write_text(json.dumps({"methods": {"Max": {"pairs": 3, "mean": {"MI": value}}}}))
+            given = [f"--metrics={next(iter(expected))}={file}"]
+        assert export.main([*map(str, paths), f"--out={out}", *given]) == 0
+        tables = weights.read(out).about.get("metrics")
+        found = tables and {k: v["methods"]["Max"]["MI"] for k, v in tables.items()}
+        assert found == expected
+        card = out.with_suffix(".md").read_text()
+        headings = [line for line in card.splitlines() if line.startswith("## ")]
+        assert headings == [f"## {name}" for name in expected or ()]
+
+
+@pytest.mark.parametrize("there", ["x.safetensors", "x.md"])
+def test_export_overwrites_only_when_told(made, tmp_path, capsys, there):
+    (tmp_path / there).write_text("mine")
+    command = [str(made[0]), f"--out={tmp_path / 'x.safetensors'}"]
+    assert export.main(command) == 2
+    told = capsys.readouterr().err
+    assert f"{tmp_path / there} is there already; give --out another name, or --overwrite" in told
+    assert len(told.splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == [there]
+    assert (tmp_path / there).read_text() == "mine"
+    assert export.main([*command, "--overwrite"]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.md", "x.safetensors"]
+    chex.assert_trees_all_equal(weights.read(tmp_path / "x.safetensors").params, made[2])
+    assert (tmp_path / "x.md").read_text().startswith("# x\n")
+
+
+@pytest.mark.parametrize("there", ["x.safetensors", "x.md"])
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_export_never_replaces_a_folder(made, tmp_path, capsys, there, more):
+    (tmp_path / there).mkdir()
+    assert export.main([str(made[0]), f"--out={tmp_path / 'x.safetensors'}", *more]) == 2
+    told = capsys.readouterr().err
+    assert told == f"error: {tmp_path / there} is a folder; give --out another name\n"
+    assert [p.name for p in tmp_path.rglob("*")] == [there]
+
+
+@pytest.mark.parametrize("full", ["x.safetensors", "x.md"])
+def test_there_are_no_weights_without_a_card(made, tmp_path, monkeypatch, capsys, full):
+    """Whichever of both cannot be written, nothing is left."""
+    replacing = files.replacing
+
+    class Full:
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    @contextlib.contextmanager
+    def filling(path):
+        with replacing(path) as file:
+            yield Full() if path.name == full else file
+
+    monkeypatch.setattr(files, "replacing", filling)
+    assert export.main([str(made[0]), f"--out={tmp_path / 'x.safetensors'}"]) == 2
+    assert f"{tmp_path / full} cannot be written: No space" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_card_holds_what_is_no_character(made, tmp_path):
+    out = tmp_path / "x.safetensors"
+    assert export.main([str(made[0]), f"--out={out}", "--data=caf\udce9"]) == 0
+    assert "| data | caf? |" in out.with_suffix(".md").read_text().splitlines()
+
+
+ROW = {"pairs": 3, "mean": {"MI": 2.25}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{}", "has no methods"),
+        ("[]", "has no methods"),
+        ('{"methods": {}}', "has no methods"),
+        ('{"methods": [1]}', "has no methods"),
+        ('{"methods": {"Max": {"pairs"', "is no JSON, or cut off"),
+        (b"\xff\xfe\xff", "is no JSON, or cut off"),
+        ({"mean": 5}, "lacks pairs or means"),
+        ({"mean": {"MI": None}}, "lacks pairs or means"),
+        ({"mean": {"MI": "2"}}, "lacks pairs or means"),
+        ({"mean": {"MI": float("nan")}}, "lacks pairs or means"),
+        ({"mean": {"MI": 10**400}}, "lacks pairs or means"),
+        ({"pairs": None}, "lacks pairs or means"),
+    ],
+)
+def test_malformed_metrics_are_told(made, tmp_path, capsys, content, message):
+    file, out = tmp_path / "metrics.json", tmp_path / "new" / "x.safetensors"
+    if isinstance(content, dict):
+        content = json.dumps({"methods": {"Max": ROW, "Ours": ROW | content}})
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError, match=message):
+        export.read_metrics(f"T={file}")
+    assert export.main([str(made[0]), f"--out={out}", f"--metrics=T={file}"]) == 2
+    told = capsys.readouterr().err
+    assert f"give NAME=FILE, with a metrics.json of evaluate.py ({file} {message}" in told
+    assert len(told.splitlines()) == 1
+    assert not out.parent.exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--out={tmp}/x.npz"], "give a file NAME.safetensors"),
-        (["--out={tmp}/x.safetensors", "--metrics=A={tmp}/none"], "give NAME=FILE"),
+        (["--out={tmp}/x.safetensors", "--metrics=A={tmp}/none"], "none cannot be read: No such"),
+        (["--out={tmp}/x.safetensors", "--metrics={path}"], "give NAME=FILE"),
         (["--out={tmp}/x.safetensors", "--metrics=A={path}"], "give NAME=FILE"),
         (["--out={path}/x.safetensors"], "cannot be written"),
     ],

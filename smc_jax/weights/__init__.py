@@ -64,9 +64,7 @@ def load(name_or_path: str | Path) -> tuple[Config, PyTree]:
     Raises:
       ConfigError: there are none of that name, or they are damaged.
     """
-    name, path = str(name_or_path), Path(name_or_path)
-    if name in packaged():
-        return read(FOLDER / f"{name}{SUFFIX}")[:2]
+    path = located(name_or_path)
     if path.suffix == SUFFIX:
         return read(path)[:2]
     if is_folder(path):
@@ -79,9 +77,17 @@ def load(name_or_path: str | Path) -> tuple[Config, PyTree]:
 
         return checkpoint.load(path)[:2]
     raise ConfigError(
-        f"there are no weights {name}; give a packaged name ({_choices()}), a .safetensors file, "
-        "an exported folder, or a training workdir"
+        f"there are no weights {name_or_path}; give a packaged name ({_choices()}), a .safetensors "
+        "file, an exported folder, or a training workdir"
     )
+
+
+def located(name_or_path: str | Path) -> Path:
+    """The file of the packaged weights of that name, or else the path as it is; a folder whose name
+    is packaged too is `./NAME`.
+    """
+    name = str(name_or_path)
+    return FOLDER / f"{name}{SUFFIX}" if name in packaged() else Path(name)
 
 
 def read(path: str | Path) -> Weights:
@@ -121,13 +127,22 @@ def write(path: str | Path, weights: Weights, dtype: str = "float32") -> None:
       ConfigError: a parameter is not finite.
       InputError: the file cannot be written.
     """
+    files.write(path, encoded(weights, dtype))
+
+
+def encoded(weights: Weights, dtype: str = "float32") -> bytes:
+    """What `write` writes.
+
+    Raises:
+      ConfigError: a parameter is not finite.
+    """
     stored = flat_as(weights.params, dtype)
     header = {
         "format": FORMAT,
         "config": weights.config.to_json(),
         "about": json.dumps(weights.about),
     }
-    files.write(path, safetensors.flax.save(stored, header))
+    return safetensors.flax.save(stored, header)
 
 
 def is_folder(path: str | Path) -> bool:
