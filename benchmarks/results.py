@@ -94,6 +94,9 @@ def check(pairs: Path) -> None:
 def scored(out: Path, name: str, weights: str, pairs: Path) -> dict[str, dict[str, float]]:
     """The means over a set's pairs of our weights and of the baselines.
 
+    A metric that is undefined for a pair, as SCD is for a maximum that equals a source, is left out
+    of the mean.
+
     Raises:
       ConfigError: a pair could not be fused or scored.
     """
@@ -102,11 +105,12 @@ def scored(out: Path, name: str, weights: str, pairs: Path) -> dict[str, dict[st
     inputs = _digest([FOLDER / f"{weights}{SUFFIX}", *sorted(pairs.glob("[ab]/*"))])
     if not done.exists() or done.read_text() != inputs:
         done.unlink(missing_ok=True)
-        if evaluate.main(str(result), checkpoint=weights, pairs=str(pairs)):
-            raise ConfigError(f"{pairs}: some pairs could not be scored; mend them")
-        files.write(done, inputs.encode())
+        evaluate.main(str(result), checkpoint=weights, pairs=str(pairs))
     methods = json.loads((result / "metrics.json").read_text())["methods"]
-    return {name: found["mean"] for name, found in methods.items()}
+    if any(found["pairs"] != SETS[name].pairs for found in methods.values()):
+        raise ConfigError(f"{pairs}: some pairs could not be scored; mend them")
+    files.write(done, inputs.encode())
+    return {method: found["mean"] for method, found in methods.items()}
 
 
 def _digest(paths: list[Path]) -> str:

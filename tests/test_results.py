@@ -63,17 +63,18 @@ def test_a_line_of_the_summary():
 
 @pytest.fixture
 def measured(tmp_path, monkeypatch):
-    """Two pairs, and how often they were scored; `status` is what scoring ends with."""
-    state = SimpleNamespace(pairs=tmp_path / "pairs", out=tmp_path / "out", calls=0, status=0)
+    """Two pairs, and how often they were scored; `scored` is how many of them could be."""
+    state = SimpleNamespace(pairs=tmp_path / "pairs", out=tmp_path / "out", calls=0, scored=2)
+    monkeypatch.setitem(results.SETS, "Lytro", results.SETS["Lytro"]._replace(pairs=2))
     for side in "ab":
         for name in "xy":
             color.write(state.pairs / side / f"{name}.png", np.zeros((4, 4), np.uint8))
 
     def main(out, **_):
         state.calls += 1
-        found = {"pairs": 2, "mean": {"MI": float(state.calls)}}
+        found = {"pairs": state.scored, "mean": {"MI": float(state.calls)}}
         files.write(Path(out) / "metrics.json", json.dumps({"methods": {"Max": found}}).encode())
-        return state.status
+        return 2
 
     monkeypatch.setattr(results.evaluate, "main", main)
     return state
@@ -89,14 +90,15 @@ def test_pairs_are_scored_once_and_again_when_they_change(measured):
 
 
 def test_pairs_that_failed_are_no_result(measured):
-    for status, calls in ((2, 1), (2, 2), (0, 3)):
-        measured.status = status
-        with pytest.raises(ConfigError, match="could not be scored") if status else nullcontext():
+    for count, calls in ((1, 1), (1, 2), (2, 3)):
+        measured.scored = count
+        with nullcontext() if count == 2 else pytest.raises(ConfigError, match="could not be"):
             results.scored(measured.out, "Lytro", "mfif", measured.pairs)
         assert measured.calls == calls
 
 
-def test_other_pairs_than_those_of_the_peers_are_refused(measured, tmp_path):
+def test_other_pairs_than_those_of_the_peers_are_refused(measured, tmp_path, monkeypatch):
+    monkeypatch.setitem(results.SETS, "Lytro", results.SETS["Lytro"]._replace(pairs=10))
     (tmp_path / "mfif/Lytro").mkdir(parents=True)
     measured.pairs.rename(tmp_path / "mfif/Lytro/test")
     with pytest.raises(ConfigError) as error:
