@@ -96,7 +96,7 @@ def objects(shape: tuple[int, int], rng) -> np.ndarray:
     """A disparity map "h w" in [0, 1]: a far background with one to three near things in it.
 
     All of them are equally near, and the first alone covers more than the 15 % that the near focus
-    is set by: each point is nearly in focus in one of the sources.
+    is set by: nearly every point is in focus in one of the sources.
     """
     disparity = 0.15 * depth(shape, rng.uniform(0, 360), rng)
     near = rng.uniform(0.6, 1.0)
