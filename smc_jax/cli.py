@@ -122,8 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--weights",
         default="",
-        help="instead of those of the task: a packaged name, a .safetensors file, or a training "
-        "workdir",
+        help="instead of those of the task: a packaged name, a .safetensors file, an "
+        "exported folder, or a training workdir",
     )
     parser.add_argument("--overwrite", action="store_true", help="make anew what is there already")
     parser.add_argument(

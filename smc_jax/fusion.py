@@ -37,8 +37,8 @@ def fuse(
       b: the other one, of the same size.
       task: `ivif`, `mdif`, `mfif`, `meif`, `general`, or `auto`: judged from the images, pair by
         pair.
-      weights: instead of those of the task: a packaged name, a .safetensors file or a training
-        workdir.
+      weights: instead of those of the task: a packaged name, a .safetensors file, an exported
+        folder or a training workdir.
       max_memory: bytes, or a size such as "2GB", from which on images are fused in tiles; by
         default half of what is free.
 

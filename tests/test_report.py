@@ -50,6 +50,7 @@ def test_means_and_places():
     assert got.places == {
         "Average": {"EN": 3, "SD": 1, "Nabf": 1},
         "Ours_1": {"EN": 1, "SD": 2, "Nabf": 2},
+        "Partial": {},
         "Third": {"EN": 2, "SD": 2, "Nabf": 2},
     }
     assert got.ranks == pytest.approx(
@@ -62,10 +63,25 @@ def test_two_best_leave_no_second():
     assert compare(scores).places == {"a": {"EN": 1}, "b": {"EN": 1}, "c": {"EN": 3}}
 
 
-def test_a_method_that_lacks_one_score_is_not_placed():
-    lacking = {**SCORES, "Third": {"x": {"EN": 3.0, "SD": 1.0}, "y": {"EN": 3.0, "SD": 1.0}}}
-    assert compare(lacking).complete == ["Average", "Ours_1"]
-    assert "Nabf" not in compare(lacking).means["Third"]
+def test_a_method_that_lacks_one_score_is_not_placed_there():
+    lacking = {**SCORES, "Third": {"x": {"EN": 3.0, "SD": 1.0}, "y": {"EN": 6.0, "SD": 1.0}}}
+    got = compare(lacking)
+    assert got.complete == ["Average", "Ours_1"]
+    assert "Nabf" not in got.means["Third"]
+    assert got.places == {
+        "Average": {"EN": 3, "SD": 1, "Nabf": 1},
+        "Ours_1": {"EN": 2, "SD": 2, "Nabf": 2},
+        "Partial": {},
+        "Third": {"EN": 1, "SD": 3},
+    }
+    # Among the complete ones, of which Ours_1 is the best in EN.
+    assert got.ranks == {"Average": pytest.approx(4 / 3), "Ours_1": pytest.approx(5 / 3)}
+
+
+def test_no_complete_method_leaves_no_ranks():
+    got = compare({"a": {"x": {"EN": 1.0}}, "b": {"x": {"SD": 1.0}}})
+    assert (got.complete, got.ranks) == ([], {})
+    assert got.places == {"a": {"EN": 1}, "b": {"SD": 1}}
 
 
 def test_intervals_are_those_of_resampled_means():

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Shaped
 from scipy import stats
 
 from smc_jax import metrics
@@ -28,11 +29,12 @@ class Comparison(NamedTuple):
       metrics: the metrics that are there, in the order of `metrics.METRICS`.
       means: by method and metric, over the pairs of the method.
       intervals: of those means, by the percentile bootstrap over pairs; none of a single pair.
-      complete: the methods that have a score wherever another has one. Only these are placed: the
-        mean of another is over an easier or harder set.
-      places: of complete methods in each metric, 1 for the best. Means that read alike share one.
-      ranks: of complete methods, the mean of their places over the metrics, where those that share
-        places get the middle of them.
+      complete: the methods that have a score wherever another has one.
+      places: by method and metric, 1 for the best. Means that read alike share one. A method that
+        lacks a pair's score in a metric has no place there: its mean is over an easier or harder
+        set.
+      ranks: of complete methods, the mean of their places among each other over the metrics, where
+        those that share places get the middle of them.
       p_values: by method, another and metric, of the two-sided Wilcoxon signed-rank test over the
         pairs of both, not corrected for the number of tests; 1 where no pair tells them apart.
     """
@@ -67,10 +69,16 @@ def compare(scores: Scores) -> Comparison:
         method: {m: _interval(v) for m, v in column.items() if len(v) > 1}
         for method, column in columns.items()
     }
-    cells = {k: {(pair, m) for pair in pairs for m in pairs[pair]} for k, pairs in scores.items()}
-    everything = set().union(*cells.values())
-    complete = [method for method in scores if cells[method] == everything]
-    places, ranks = _places(means, complete, names)
+    places: dict[str, dict[str, int]] = {method: {} for method in scores}
+    complete = list(scores)
+    for m in names:
+        scored = {k: {pair for pair in pairs if m in pairs[pair]} for k, pairs in scores.items()}
+        whole = [k for k in scores if scored[k] == set().union(*scored.values())]
+        complete = [k for k in complete if k in whole]
+        for k, place in zip(whole, _order(means, whole, m, "min"), strict=True):
+            places[k][m] = int(place)
+    middle = np.mean([_order(means, complete, m, "average") for m in names], axis=0)
+    ranks = dict(zip(complete, middle.tolist(), strict=True))
     p_values: dict[str, dict[str, dict[str, float]]] = {method: {} for method in scores}
     for one, other in itertools.combinations(scores, 2):
         p_values[one][other] = p_values[other][one] = {
@@ -107,20 +115,13 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _places(
-    means: Values, complete: Sequence[str], names: Sequence[str]
-) -> tuple[dict[str, dict[str, int]], dict[str, float]]:
-    places: dict[str, dict[str, int]] = {method: {} for method in complete}
-    shared: dict[str, list[float]] = {method: [] for method in complete}
-    for metric in names:
-        # As printed, so that a difference that nobody sees decides nothing.
-        read = np.array([float(text(means, method, metric)) for method in complete])
-        order = -read if higher_is_better(metric) else read
-        first, middle = (stats.rankdata(order, method) for method in ("min", "average"))
-        for i, method in enumerate(complete):
-            places[method][metric] = int(first[i])
-            shared[method].append(float(middle[i]))
-    return places, {method: math.fsum(each) / len(each) for method, each in shared.items()}
+def _order(
+    means: Values, methods: Sequence[str], metric: str, ties: str
+) -> Shaped[np.ndarray, "methods"]:
+    """Places in a metric, from 1 on; `ties` as in `scipy.stats.rankdata`."""
+    # As printed, so that a difference that nobody sees decides nothing.
+    read = np.array([float(text(means, method, metric)) for method in methods])
+    return stats.rankdata(-read if higher_is_better(metric) else read, ties)
 
 
 def _p_value(one: Mapping[str, Mapping], other: Mapping[str, Mapping], metric: str) -> float:
