@@ -52,12 +52,11 @@ def stepping(cfg):
 def fusing(cfg, height, width):
     """A function that fuses one pair of images, the seconds to compile it, and its memory."""
     network = model.build(cfg.model)
-    small = images(16, 16)
+    small, pair = (images(*size)[:2] for size in ((16, 16), (height, width)))
     params = jax.jit(functools.partial(network.init, train=True))(jax.random.key(0), *small)
     run, seconds, memory = compiled(
-        lambda params, a, b: network.apply(params, a, b)[0], params, *images(height, width)
+        lambda params, a, b: network.apply(params, a, b)[0], params, *pair
     )
-    pair = images(height, width)
     return lambda: run(params, *pair), seconds, memory
 
 
