@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from smc_jax import files
@@ -13,13 +13,14 @@ class BuildError(InputError):
     """What cannot be built; the message holds a line for each reason."""
 
 
-def check(target: Path, mark: str, *, overwrite: bool) -> None:
+def check(target: Path, mark: str, *, overwrite: bool, own: Container[str] | None = None) -> None:
     """Raises BuildError unless `target` is free, or may be overwritten.
 
     Args:
       target: the folder that is to be written.
       mark: a glob pattern that tells a folder of its kind; no other folder is ever replaced.
       overwrite: replace such a folder.
+      own: all names that it may hold; None: it may hold anything.
     """
     if not target.exists():
         files.check_folder(target.parent, "--out")
@@ -28,6 +29,9 @@ def check(target: Path, mark: str, *, overwrite: bool) -> None:
         raise BuildError(f"{target} exists and was not written by this command; take another name")
     if not overwrite:
         raise BuildError(f"{target} exists; add --overwrite to replace it")
+    names = sorted(path.name for path in target.iterdir())
+    if foreign := [name for name in names if own is not None and name not in own]:
+        raise BuildError(f"{target} holds {foreign[0]}, not of this command; give another --out")
 
 
 @contextlib.contextmanager

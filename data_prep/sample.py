@@ -107,10 +107,7 @@ def write(out: Path, data: Path | None = None, *, overwrite: bool = False) -> li
       BuildError: something is there that may not be overwritten.
     """
     sets = {task: data / f"sample_{task}" for task in KINDS} if data else {}
-    folder.check(out, "mfif/train/a", overwrite=overwrite)
-    foreign = sorted(f.name for f in out.iterdir() if f.name not in KINDS) if out.exists() else []
-    if foreign:
-        raise BuildError(f"{out} holds {foreign[0]}, not of this command; give another --out")
+    folder.check(out, "mfif/train/a", overwrite=overwrite, own=KINDS)
     for target in sets.values():
         folder.check(target, build.MARK, overwrite=overwrite)
         if target.resolve().is_relative_to(out.resolve()):

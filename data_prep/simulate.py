@@ -145,10 +145,7 @@ def write(photos: Path, task: str, out: Path, *, each: int = 2, overwrite: bool 
         raise BuildError(f"--task={task} cannot be simulated; it may be {', '.join(KINDS)}")
     if each < 1:
         raise BuildError(f"--each={each}; it must be 1 or more")
-    folder.check(out, MARK, overwrite=overwrite)
-    foreign = sorted(f.name for f in out.iterdir() if f.name not in OWN) if out.exists() else []
-    if foreign:
-        raise BuildError(f"{out} holds {foreign[0]}, not of this command; give another --out")
+    folder.check(out, MARK, overwrite=overwrite, own=OWN)
     if photos.resolve().is_relative_to(out.resolve()):
         raise BuildError(f"--photos={photos} lies in --out={out}; give another --out")
     found = pairing.images(photos) if photos.is_dir() else {}

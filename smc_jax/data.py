@@ -121,14 +121,14 @@ def batches(
         a crop, or no pair has the ground truth that is asked for.
     """
     shards = jax.process_count()
+    if data.batch % shards:
+        raise ConfigError(f"config.data.batch is {data.batch}; {shards} processes must divide it")
     sources = _open(data)
     if truth and not any("gt" in source.dataset_info.features for source in sources.values()):
         raise ConfigError(
             f"config.loss.truth needs pairs with a ground truth, and {data.name} has none; set it "
             "to 0, or build a data set with gt/ beside a/ and b/"
         )
-    if data.batch % shards:
-        raise ConfigError(f"config.data.batch is {data.batch}; {shards} processes must divide it")
     room = Room(data.cache_mb * 1_000_000)
     parts = []
     for name, source in sources.items():

@@ -70,13 +70,12 @@ def compare(scores: Scores) -> Comparison:
         for method, column in columns.items()
     }
     places: dict[str, dict[str, int]] = {method: {} for method in scores}
-    complete = list(scores)
     for m in names:
         scored = {k: {pair for pair in pairs if m in pairs[pair]} for k, pairs in scores.items()}
         whole = [k for k in scores if scored[k] == set().union(*scored.values())]
-        complete = [k for k in complete if k in whole]
         for k, place in zip(whole, _order(means, whole, m, "min"), strict=True):
             places[k][m] = int(place)
+    complete = [k for k in scores if len(places[k]) == len(names)]
     middle = np.mean([_order(means, complete, m, "average") for m in names], axis=0)
     ranks = dict(zip(complete, middle.tolist(), strict=True))
     p_values: dict[str, dict[str, dict[str, float]]] = {method: {} for method in scores}
