@@ -14,7 +14,7 @@ import weight_files
 from flax import traverse_util
 
 import smc_jax
-from smc_jax import export, files, model, weights
+from smc_jax import export, files, model, model_card, weights
 from smc_jax.config import TASKS, override
 from smc_jax.errors import ConfigError, InputError
 
@@ -307,7 +307,7 @@ def test_malformed_metrics_are_told(made, tmp_path, capsys, content, message):
         content = json.dumps({"methods": {"Max": ROW, "Ours": ROW | content}})
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ConfigError, match=message):
-        export.read_metrics(f"T={file}")
+        model_card.read_metrics(f"T={file}")
     assert export.main([str(made[0]), f"--out={out}", f"--metrics=T={file}"]) == 2
     told = capsys.readouterr().err
     assert f"give NAME=FILE, with a metrics.json of evaluate.py ({file} {message}" in told

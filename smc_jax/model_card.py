@@ -1,0 +1,84 @@
+"""The model card of exported weights, and the scores that it shows."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from smc_jax import weights
+from smc_jax.errors import ConfigError
+from smc_jax.weights import Weights
+
+
+def read_metrics(text: str) -> tuple[str, Mapping[str, Any]]:
+    """Of `NAME=FILE`, the name and what the model card shows of evaluate.py's metrics.json.
+
+    Raises:
+      ConfigError: the name lacks, or the file is missing, damaged or none of evaluate.py's.
+    """
+    name, _, path = text.partition("=")
+    wrong = f"--metrics={text}: give NAME=FILE, with a metrics.json of evaluate.py"
+    if not name or not path:
+        raise ConfigError(wrong)
+    try:
+        found = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{wrong} ({path} cannot be read: {error.strerror or error})") from None
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{wrong} ({path} is no JSON, or cut off)") from None
+    methods = found.get("methods") if isinstance(found, dict) else None
+    if not methods or not isinstance(methods, dict):
+        raise ConfigError(f"{wrong} ({path} has no methods)")
+    for method, row in methods.items():
+        if not _is_row(row):
+            raise ConfigError(f"{wrong} ({path} lacks pairs or means, as numbers, of {method!r})")
+    return name, {
+        "pairs": max(row["pairs"] for row in methods.values()),
+        "methods": {method: row["mean"] for method, row in methods.items()},
+    }
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it is what evaluate.py tells of a method: how many pairs, and means by metric."""
+    if not isinstance(row, dict) or not isinstance(row.get("mean"), dict):
+        return False
+    numbers: list[Any] = [row.get("pairs"), *row["mean"].values()]
+    return all(type(n) in (int, float) and abs(n) <= sys.float_info.max for n in numbers)
+
+
+def markdown(name: str, loaded: Weights, dtype: str, where: str) -> str:
+    """What a weight file is, in Markdown; every number comes from its header.
+
+    Args:
+      name: the title.
+      loaded: what is written.
+      dtype: the type of the stored parameters.
+      where: the end: what is where in it.
+    """
+    config, about = loaded.config, loaded.about
+    networks = about.get("mean of")
+    count = sum(value.size for value in weights.flatten(loaded.params).values())
+    lines = [f"# {name}", "", f"SMC-Mamba, {count:,} parameters, stored in {dtype}.", ""]
+    facts = {
+        "task": config.task,
+        "setting": f"`{config.setting}`, `model.output={config.model.output}`",
+        "data": about.get("data", ""),
+        "steps": about.get("steps", ""),
+        "seed": about.get("seed", ""),
+        "mean of": f"{networks} networks; the lines above tell of the last" if networks else "",
+        "crop and batch": f"{config.data.crop}, {config.data.batch}",
+        "command": f"`{about['command']}`" if about.get("command") else "",
+    }
+    lines += ["| | |", "|---|---|"]
+    lines += [f"| {key} | {value} |" for key, value in facts.items() if value != ""]
+    for test, table in about.get("metrics", {}).items():
+        lines += ["", f"## {test}", "", f"Means over {table['pairs']} pairs, by `evaluate.py`.", ""]
+        names = list(next(iter(table["methods"].values())))
+        lines += ["| method | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+        for method, mean in table["methods"].items():
+            values = [f"{mean[n]:.4g}" if n in mean else "" for n in names]
+            lines.append(f"| {method} | " + " | ".join(values) + " |")
+    text = "\n".join([*lines, "", where]) + "\n"
+    # A name may hold bytes, or a text escapes, that are no character.
+    return text.encode(errors="replace").decode()
