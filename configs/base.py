@@ -22,6 +22,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "loss.clamp_div": True,
         # Channel halves are no frequencies: L_fcl is satisfied by near-constant features.
         "loss.feature_split": "spatial",
+        # A whole image has larger maxima than the crops that the gate learns from.
+        "model.gate_window": 64,
         # What is best in a source need not pass through a LayerNorm: pixels are taken over.
         "model.output": "blend",
         # The ratios, of which any image has much, drown the terms on what is seen.

@@ -29,7 +29,11 @@ def expose(
       rng: of the noise.
     """
     electrons = rng.poisson(light * (2.0**stops * full_well))
-    electrons = electrons + rng.normal(0, READ_NOISE, light.shape)
-    v = np.clip(electrons / full_well, 0, 1)
+    return encode((electrons + rng.normal(0, READ_NOISE, light.shape)) / full_well)
+
+
+def encode(light: Light) -> UInt8[np.ndarray, "h w c"]:
+    """The sRGB image of light: the inverse of `linear`, where nothing saturates."""
+    v = np.clip(light, 0, 1)
     encoded = np.where(v <= 0.0031308, 12.92 * v, 1.055 * v ** (1 / 2.4) - 0.055)
     return np.rint(encoded * 255).astype(np.uint8)

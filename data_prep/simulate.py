@@ -4,7 +4,8 @@ python -m data_prep.simulate --photos=FOLDER --task=mfif --out=PAIRS [--each=2] 
 
 Writes `PAIRS/{a,b,gt}/<photo>_<k>.png`, the sources and the photograph itself, which should be
 sharp and well exposed. `a` is focused near (or is dark), `b` far (or is bright); what lies between,
-a strip of a smooth scene, is sharp in neither. The same photographs make the same pairs. Then
+a strip of a smooth scene, is sharp in neither. For exposures the photograph is darkened at random
+first. The same photographs make the same pairs. Then
 `python -m data_prep pairs --source=PAIRS --task=mfif ...`.
 """
 
@@ -37,6 +38,8 @@ WELL_LIT = 40_000
 """Electrons of a pixel at saturation in a camera that focuses at leisure ..."""
 SMALL = 8_000
 """... and in a small one that brackets its exposure."""
+DARKENED = 2.0
+"""Stops by which a photograph is darkened at most."""
 
 
 class Sample(NamedTuple):
@@ -115,7 +118,16 @@ def focus_pair(photograph: np.ndarray, rng) -> Sample:
     return multi_focus(photograph, disparity, hides=hides, rng=rng, strength=strength)
 
 
-MAKE = {"mfif": focus_pair, "meif": multi_exposure}
+def exposure_pair(photograph: np.ndarray, rng) -> Sample:
+    """The photograph, darkened at random, exposed less and more.
+
+    Scenes by daylight are all bright: who has seen no others makes all scenes bright.
+    """
+    light = exposure.linear(np.atleast_3d(photograph)) * 2.0 ** -rng.uniform(0, DARKENED)
+    return multi_exposure(exposure.encode(light).reshape(photograph.shape), rng)
+
+
+MAKE = {"mfif": focus_pair, "meif": exposure_pair}
 KINDS = tuple(MAKE)
 """The tasks that pairs can be simulated for."""
 OWN = (*Sample._fields, MARK)

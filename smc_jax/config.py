@@ -59,6 +59,9 @@ class Model:
     """Rank of the projection that makes the step size (ours)."""
     experts: int = 4
     top_k: int = 2
+    gate_window: int = 0
+    """Side in pixels of the windows whose maxima the gate averages (not in the paper); 0: it sees
+    the maximum of the whole image, which grows with it."""
     mafe: bool = True
     """False: shallow features go to the experts as they are."""
     share_mafe: bool = False

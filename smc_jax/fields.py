@@ -36,6 +36,7 @@ LEAST = {
     "model.dt_rank": 1,
     "model.experts": 1,
     "model.top_k": 1,
+    "model.gate_window": 0,
     "model.decoder_layers": 1,
     "model.trust": 0.0,
     "optim.lr": 0.0,

@@ -89,7 +89,7 @@ class Fuser:
 
         def pool(params: PyTree, a: Any, b: Any) -> tuple[Pooled, Pooled]:
             aux: Aux = cast(Any, encoders.apply({"params": params}, a, b))[1]
-            return moe.pool(aux.features_a, aux.features_b)
+            return moe.pool(aux.features_a, aux.features_b, cfg.gate_window)
 
         def apply(params: PyTree, a: Any, b: Any, pooled: Pooled | None) -> Any:
             return network.apply({"params": params}, a, b, pooled)[0]
@@ -146,7 +146,9 @@ class Fuser:
                 for place, _ in bar(unit="tile looked at")
             ]
             means, maxima = (jnp.stack(values) for values in zip(*pools, strict=True))
-            pooled = means.mean(0) + maxima.max(0)
+            # Maxima of windows are averaged, of tiles as of an image.
+            windowed = self._config.gate_window
+            pooled = means.mean(0) + (maxima.mean(0) if windowed else maxima.max(0))
         fused = np.zeros(a.shape, np.float32)
         for place, weight in bar(unit="tile"):
             fused[place] += weight * self._run(a[place], b[place], pooled)

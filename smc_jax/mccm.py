@@ -40,6 +40,7 @@ class MCCM(nn.Module):
     dt_rank: int
     experts: int
     top_k: int
+    gate_window: int = 0
     cm_scan: bool = True
     bidirectional: bool = True
     order: str = "interleave"
@@ -52,7 +53,7 @@ class MCCM(nn.Module):
     ) -> tuple[Features, moe.Routing, Float[Array, "e b h w c"] | None]:
         """Returns F_mf, the gate's routing and, in training, the output of every expert. The gate
         sees `pooled`, if given, in place of what it would pool of `a` and `b`."""
-        routing = moe.Gate(self.experts, self.top_k)(a, b, pooled)
+        routing = moe.Gate(self.experts, self.top_k, self.gate_window)(a, b, pooled)
         weights = self._experts()
 
         def run(weights, a, b):

@@ -52,6 +52,7 @@ class SMCMamba(nn.Module):
     dt_rank: int = 2
     experts: int = 4
     top_k: int = 2
+    gate_window: int = 0
     mafe: bool = True
     share_mafe: bool = False
     local: bool = True
@@ -142,6 +143,7 @@ class SMCMamba(nn.Module):
             dt_rank=self.dt_rank,
             experts=self.experts,
             top_k=self.top_k,
+            gate_window=self.gate_window,
             cm_scan=self.cm_scan,
             bidirectional=self.bidirectional,
             order=self.cross_order,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import reduce
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -22,10 +23,26 @@ class Routing(NamedTuple):
     """Softmax of the noise-free logits over all experts."""
 
 
-def pool(a: Features, b: Features) -> tuple[Pooled, Pooled]:
-    """The mean and the maximum over the image of the features of both sources (Eq. 15)."""
+def pool(a: Features, b: Features, window: int = 0) -> tuple[Pooled, Pooled]:
+    """The mean and the maximum over the image of the features of both sources (Eq. 15).
+
+    With a window (ours) it is the mean over all pixels of the maximum in each one's window of so
+    many pixels squared. The maximum of a whole image is larger than those of the crops that the
+    gate was trained on, by as much as the image is; this one is not.
+    """
     features = jnp.concatenate([a, b], -1)
-    return features.mean((1, 2)), features.max((1, 2))
+    height, width = features.shape[1:3]
+    if not window:
+        return features.mean((1, 2)), features.max((1, 2))
+    margin = ((0, 0), (0, -height % window), (0, -width % window), (0, 0))
+    wide = jnp.pad(features, margin, mode="edge")
+    maxima = reduce(wide, "b (i h) (j w) c -> b i j c", "max", h=window, w=window)
+    # Windows at the lower and right border may be cut off.
+    rows, columns = (
+        jnp.array([min(window, extent - start) / extent for start in range(0, extent, window)])
+        for extent in (height, width)
+    )
+    return features.mean((1, 2)), jnp.einsum("b i j c, i, j -> b c", maxima, rows, columns)
 
 
 class Gate(nn.Module):
@@ -33,16 +50,22 @@ class Gate(nn.Module):
 
     Noise is added where an rng named `gate` is given, which is in training. The projections start
     at zero, so that at first the noise alone chooses and every expert learns.
+
+    Attributes:
+      experts: how many there are.
+      top_k: how many are chosen.
+      window: see `pool`.
     """
 
     experts: int
     top_k: int
+    window: int = 0
 
     @nn.compact
     def __call__(self, a: Features, b: Features, pooled: Pooled | None = None) -> Routing:
         """`pooled` takes the place of the sum of both poolings of `a` and `b`."""
         if pooled is None:
-            mean, largest = pool(a, b)
+            mean, largest = pool(a, b, self.window)
             pooled = mean + largest
         zeros = nn.initializers.zeros
         clean = nn.Dense(self.experts, use_bias=False, kernel_init=zeros, name="gate")(pooled)

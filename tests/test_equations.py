@@ -450,6 +450,41 @@ def test_gate(monkeypatch):
         assert set(kept) == set(np.flatnonzero(row))
 
 
+@pytest.mark.parametrize("window", [1, 3, 4, 9])
+def test_pooled_windows(window):
+    """Each pixel stands for the maximum of its window, whatever is cut off of that."""
+    a, b = draw(2, 3, 7, 6, WIDTH)
+    both = np.concatenate(double((a, b)), -1)
+    wanted = np.empty_like(both)
+    for i, j in np.ndindex(7, 6):
+        rows, columns = (slice(k // window * window, (k // window + 1) * window) for k in (i, j))
+        wanted[:, i, j] = both[:, rows, columns].max((1, 2))
+    mean, largest = moe.pool(a, b, window)
+    check(mean, both.mean((1, 2)))
+    check(largest, wanted.mean((1, 2)))
+    if window > 7:
+        check(largest, moe.pool(a, b)[1])
+
+
+def test_windows_see_an_image_as_its_crops():
+    """Copies side by side make no difference, and the gate of the network pools so."""
+    a, b = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 2, 16, 24, 1)), jnp.float32)
+    network = model.SMCMamba(WIDTH, STATE, CHANNEL_STATE, RANK, gate_window=8)
+    params, _ = random_params(network, a, b)
+    features = draw(2, 2, 16, 24, WIDTH)
+    params["mccm"]["Gate_0"]["gate"]["kernel"] *= 5
+    gate = moe.Gate(4, 2, network.gate_window)
+    seen = gate.apply({"params": params["mccm"]["Gate_0"]}, *features)
+    wide = [jnp.tile(x, (1, 2, 3, 1)) for x in features]
+    check(gate.apply({"params": params["mccm"]["Gate_0"]}, *wide).weights, seen.weights)
+
+    _, aux = network.apply({"params": params}, a, b)
+    given = sum(moe.pool(aux.features_a, aux.features_b, 8))
+    check(network.apply({"params": params}, a, b, given)[1].weights, aux.weights)
+    whole = sum(moe.pool(aux.features_a, aux.features_b))
+    assert (network.apply({"params": params}, a, b, whole)[1].weights != aux.weights).any()
+
+
 @pytest.mark.parametrize("layers", [1, 3])
 def test_decoder(layers):
     features = draw(2, 5, 6, WIDTH)
