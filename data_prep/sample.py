@@ -8,6 +8,7 @@ Writes `OUT/mfif/<split>/{a,b,gt}/<name>.png`, multi-focus pairs (`a` near, `b` 
 splits. The same versions make the same files.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from importlib import resources
@@ -22,7 +23,10 @@ from tqdm import tqdm
 from data_prep import build, folder
 from data_prep.folder import BuildError
 from data_prep.simulate import KINDS, Sample, depth, multi_exposure, multi_focus, store
-from smc_jax import color, command
+from smc_jax import color, command, files
+
+MARK = "sample.json"
+"""Tells a folder that this command has written."""
 
 
 class Scene(NamedTuple):
@@ -107,7 +111,7 @@ def write(out: Path, data: Path | None = None, *, overwrite: bool = False) -> li
       BuildError: something is there that may not be overwritten.
     """
     sets = {task: data / f"sample_{task}" for task in KINDS} if data else {}
-    folder.check(out, "mfif/train/a", overwrite=overwrite, own=KINDS)
+    folder.check(out, MARK, overwrite=overwrite, own=(*KINDS, MARK))
     for target in sets.values():
         folder.check(target, build.MARK, overwrite=overwrite)
         if target.resolve().is_relative_to(out.resolve()):
@@ -117,6 +121,7 @@ def write(out: Path, data: Path | None = None, *, overwrite: bool = False) -> li
         bar = tqdm(samples(), "sample pairs", total, disable=not sys.stderr.isatty())
         for task, split, name, sample in bar:
             store(sample, new / task / split, name)
+        files.write(new / MARK, json.dumps({"photographs": len(SCENES)}).encode())
     return [
         build.build(out / task, task, target.name, target.parent, overwrite=overwrite)
         for task, target in sets.items()
@@ -124,7 +129,12 @@ def write(out: Path, data: Path | None = None, *, overwrite: bool = False) -> li
 
 
 def _shipped():
-    return resources.files("skimage") / "data"
+    try:
+        return resources.files("skimage") / "data"
+    except ModuleNotFoundError:
+        raise BuildError(
+            "the photographs are those of scikit-image: pip install 'smc_jax[sample]'"
+        ) from None
 
 
 def main() -> None:

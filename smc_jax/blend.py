@@ -11,6 +11,8 @@ LEVELS = 3
 """Bands of detail; the finest is about 2 pixels wide, each next one twice as wide."""
 CHANNELS = 3 + 2 * LEVELS
 """What `blend` needs for a pixel."""
+WINDOWS = (2, 3, 4)
+"""Where contrast is measured: windows of the width of the bands of these numbers, from 0."""
 FAINT = 4 / 255
 """Luma above which all is added to the mean that there is to add."""
 NOISE = (1 / 255) ** 2
@@ -61,17 +63,20 @@ def bands(image: Image) -> list[Image]:
 
 
 def contrast(bands_a: list[Image], bands_b: list[Image]) -> Image:
-    """Log of how much more variance the first source's two finest bands have, around each pixel.
+    """Log of how much more variance the first source's two finest bands have, around each pixel,
+    as the mean over `WINDOWS`: small ones see where edges are, large ones what flat places are of.
 
     What is in focus has more of it: features hold this, but as a quotient of squares they give it
     away slowly.
     """
     logs = []
     for fine, coarse, *_ in (bands_a, bands_b):
-        variance = (fine + coarse) ** 2
-        for level in range(LEVELS):
+        variance, total = (fine + coarse) ** 2, jnp.zeros(())
+        for level in range(max(WINDOWS) + 1):
             variance = _smooth(variance, 2**level)
-        logs.append(jnp.log(variance + NOISE))
+            if level in WINDOWS:
+                total += jnp.log(variance + NOISE)
+        logs.append(total / len(WINDOWS))
     return logs[0] - logs[1]
 
 

@@ -18,6 +18,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from smc_jax import model, sharding, stored, train_state
 from smc_jax.config import Config
 from smc_jax.errors import ConfigError, InputError
+from smc_jax.fields import flatten
 from smc_jax.train_state import TrainState
 
 BEST = "best"
@@ -121,6 +122,17 @@ def restore(
         _set_aside(checkpoints, newer)
         return train_state.fill(read["state"], empty)
     return None
+
+
+def changes(checkpoints: ocp.CheckpointManager, step: int, cfg: Config) -> list[str]:
+    """What a run that goes on from `step` as `cfg` says does otherwise than it did, in words."""
+    saved = stored.configuration(checkpoints, step)
+    before, now = (flatten(dataclasses.asdict(c)) for c in (saved, cfg))
+    return [
+        f"config.{name} was {before[name]!r} and is now {value!r}"
+        for name, value in now.items()
+        if value != before[name]
+    ]
 
 
 class Saved(NamedTuple):

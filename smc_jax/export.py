@@ -100,7 +100,11 @@ COMPUTED = ("scan_method", "remat")
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
     """The command; returns the exit status."""
-    parser = command.Parser(prog="python -m smc_jax.export", description=__doc__)
+    parser = command.Parser(
+        prog="python -m smc_jax.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "checkpoints",
         nargs="+",

@@ -44,14 +44,14 @@ def fuse(
 
     Returns:
       The fused image, or a batch of them: float32 if one of the sources is in floats, 16-bit if
-      one is, else 8-bit; "h w 3" if one of them is in colour, otherwise "h w". A batch of "b h w 1"
-      comes back as that.
+      one is, else 8-bit. An image is "h w 3" if a source is in colour, which three equal channels
+      are not, otherwise "h w"; a batch "b h w c" if a source is, with its c (3 if there are both).
 
     Raises:
       InputError: an image cannot be used, their sizes differ, or there are no such weights.
     """
-    (a, kind_a), (b, kind_b) = _images(a, "a"), _images(b, "b")
-    if len(a) != len(b) or bool(kind_a) != bool(kind_b):
+    (a, batch_a), (b, batch_b) = _images(a, "a"), _images(b, "b")
+    if len(a) != len(b) or bool(batch_a) != bool(batch_b):
         raise ImageError(f"a holds {len(a)} images and b {len(b)}; give as many of both")
     if isinstance(max_memory, str):
         max_memory = memory.parse(max_memory)
@@ -60,13 +60,12 @@ def fuse(
         color.same_size(one, other, "the sources")
         name = weights or for_task(tasks.resolve(task, one, other)[0])
         results.append(fuser(str(name))(one, other, max_memory))
-    if not kind_a:
+    if not batch_a:
         return results[0]
-    colored = any(result.ndim == 3 for result in results)
-    if colored:
+    channels = max(batch_a, batch_b)[len("b h w") :].strip()
+    if channels == "3":
         results = [r if r.ndim == 3 else np.stack([r] * 3, -1) for r in results]
-    batch = np.stack(results)
-    return batch[..., None] if not colored and "c" in (kind_a + kind_b) else batch
+    return np.stack(results)[..., None] if channels == "1" else np.stack(results)
 
 
 @functools.lru_cache(maxsize=4)
@@ -77,31 +76,32 @@ def fuser(name: str) -> "Fuser":
       ConfigError: there are no such weights, or they cannot be used.
     """
     cfg, params = load(name)
-    return Fuser(cfg.model, params)
+    return Fuser(cfg, params)
 
 
 class Fuser:
     """A network with its parameters, as a function of two images."""
 
-    def __init__(self, cfg: config.Model, params: PyTree):
-        network = model.build(cfg)
-        encoders = model.build(dataclasses.replace(cfg, mccm=False))
+    def __init__(self, cfg: config.Config, params: PyTree):
+        network = model.build(cfg.model)
+        encoders = model.build(dataclasses.replace(cfg.model, mccm=False))
 
         def pool(params: PyTree, a: Any, b: Any) -> tuple[Pooled, Pooled]:
             aux: Aux = cast(Any, encoders.apply({"params": params}, a, b))[1]
-            return moe.pool(aux.features_a, aux.features_b, cfg.gate_window)
+            return moe.pool(aux.features_a, aux.features_b, cfg.model.gate_window)
 
         def apply(params: PyTree, a: Any, b: Any, pooled: Pooled | None) -> Any:
             return network.apply({"params": params}, a, b, pooled)[0]
 
-        self._config, self._params = cfg, params
+        self._task, self._config, self._params = cfg.task, cfg.model, params
         self._apply, self._pool = jax.jit(apply), jax.jit(pool)
 
     def __call__(self, a: Stored, b: Stored, max_memory: int | None = None) -> Stored:
         """Fuses two aligned images, grey or colour, of 8 or 16 bits or in floats.
 
         Args:
-          a: the first source.
+          a: the first source. Where the images tell that it is the second one for this network's
+            task, as the brighter of two exposures is, the two change places.
           b: the second source, of the same size.
           max_memory: see `luma`.
 
@@ -109,6 +109,7 @@ class Fuser:
           ImageError: they differ in size, or are smaller than 16x16.
         """
         color.same_size(a, b, "the sources")
+        a, b = tasks.in_order(self._task, a, b)
         return color.recolor(self.luma(color.luma(a), color.luma(b), max_memory), a, b)
 
     def luma(self, a: Luma, b: Luma, max_memory: int | None = None) -> Luma:
@@ -156,12 +157,16 @@ class Fuser:
 
 
 def _images(images: Any, side: str) -> tuple[list[Stored], str]:
-    """The images of an argument of `fuse`, and the kind of batch: "" (none), "bhw" or "bhwc"."""
+    """The images of an argument of `fuse`, and the shape of their batch: "" where there is none,
+    "b h w", "b h w 1" or "b h w 3"."""
     if isinstance(images, str | Path):
         return [color.read(images)], ""
     array = np.asarray(images)
-    kind = {2: "", 3: "" if array.shape[2:] == (3,) else "bhw", 4: "bhwc"}.get(array.ndim)
-    if kind is None or not array.size or (kind == "bhwc" and array.shape[-1] not in (1, 3)):
+    channels = array.shape[-1] if array.ndim else 0
+    if array.ndim == 3 and channels == 4:
+        raise ImageError(f"{side} has the shape {array.shape}; leave its transparency out")
+    kind = {2: "", 3: "" if channels == 3 else "b h w", 4: f"b h w {channels}"}.get(array.ndim)
+    if kind is None or not array.size or (array.ndim == 4 and channels not in (1, 3)):
         raise ImageError(
             f"{side} has the shape {array.shape}; give (h, w), (h, w, 3), or a batch (b, h, w), "
             "(b, h, w, 1) or (b, h, w, 3)"

@@ -39,7 +39,7 @@ def of_checkpoint(checkpoint: str, folder: Path) -> tuple[str, Method]:
     from smc_jax.weights import load
 
     config, params = load(checkpoint)
-    fuser = Fuser(config.model, params)
+    fuser = Fuser(config, params)
     fused = set()
 
     def method(pair: Example) -> np.ndarray:

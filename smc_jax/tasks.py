@@ -49,6 +49,20 @@ def resolve(task: str, a: Stored, b: Stored) -> tuple[str, str]:
     return judge(measure(a, b)) if task == "auto" else (task, "")
 
 
+def in_order(task: str, a: Stored, b: Stored) -> tuple[Stored, Stored]:
+    """Both images in the order that the networks for the task know, where it can be told.
+
+    Of exposures the darker one is first; of infrared and visible light the one in colour is second;
+    of medical images it is first, since MRI is grey. Of anything else the order stays.
+    """
+    if task == "meif":
+        turn = color.luma(a).mean() > color.luma(b).mean()
+    else:
+        colored = color.is_color(a), color.is_color(b)
+        turn = colored == {"ivif": (True, False), "mdif": (False, True)}.get(task)
+    return (b, a) if turn else (a, b)
+
+
 def judge(seen: Statistics) -> tuple[str, str]:
     """The task of a pair of images, `general` where it is not clear, and the reason."""
     if seen.border > 0.8 and seen.background > 0.25:

@@ -93,6 +93,8 @@ def train(cfg: Config, workdir: str | Path) -> int:
             return 0
         if start:
             processes.tell(f"{workdir}: going on from step {start}")
+            for change in checkpoint.changes(checkpoints, start, cfg):
+                processes.tell(change)
         if mesh.size > 1 or cfg.train.accumulate > 1:
             processes.tell(
                 f"batch {cfg.data.batch}: {mesh.size} devices x {cfg.train.accumulate} parts x "

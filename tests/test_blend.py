@@ -81,15 +81,17 @@ def test_trust_chooses_what_has_contrast(sources):
     np.testing.assert_allclose(blend.blend(a, b, weights(trust=8.0), 12.0), found, atol=1e-6)
 
 
-def test_contrast_is_the_log_of_a_quotient_of_variances(sources):
+def test_contrast_is_the_log_of_a_quotient_of_variances(sources, monkeypatch):
     a, b = (0.5 + scale * (sources[0] - 0.5) for scale in (1.0, 0.1))
     found = blend.contrast(blend.bands(a), blend.bands(b))
     np.testing.assert_allclose(found, 2 * np.log(10), rtol=0.05)
-    # Of variances that are summed over all three levels, and of what is more than noise.
+    # Of variances in windows of three sizes, and of what is more than noise.
     expected = []
     for image in (a, b):
         variance = sum(blend.bands(image)[:2]) ** 2
-        smooth = sum(blend.bands(variance)[blend.LEVELS :])
-        expected.append(np.log(smooth + (1 / 255) ** 2))
-    np.testing.assert_allclose(found, expected[0] - expected[1], atol=1e-4)
+        for levels in (3, 4, 5):
+            with monkeypatch.context() as patch:
+                patch.setattr(blend, "LEVELS", levels)
+                expected.append(np.log(blend.bands(variance)[-1] + (1 / 255) ** 2))
+    np.testing.assert_allclose(found, sum(expected[:3]) / 3 - sum(expected[3:]) / 3, atol=1e-4)
     np.testing.assert_allclose(blend.contrast(blend.bands(a), blend.bands(a)), 0.0)

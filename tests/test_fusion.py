@@ -67,6 +67,34 @@ def test_batches_are_image_by_image(fuse):
     np.testing.assert_array_equal(batch[1], fuse(B, RED))
 
 
+def test_a_batch_keeps_its_channels(fuse):
+    """Whatever its images hold, its shape is known beforehand."""
+    grey = fuse(np.stack([A, B]), np.stack([B, A]))
+    assert grey.shape == (2, 32, 32)
+    np.testing.assert_array_equal(
+        fuse(np.stack([A, B])[..., None], np.stack([B, A])), grey[..., None]
+    )
+    wide = np.repeat(np.stack([A, B])[..., None], 3, -1)
+    np.testing.assert_array_equal(
+        fuse(wide, np.stack([B, A])[..., None]), np.repeat(grey[..., None], 3, -1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "first", "second"),
+    [("meif", A // 4, B), ("ivif", B, RED), ("mdif", RED, B), ("mfif", None, None)],
+)
+def test_the_order_is_mended(tmp_path, task, first, second):
+    cfg, params = weight_files.make(tmp_path / "x.safetensors", output="blend")
+    fuser = fusion.Fuser(override(cfg, {"task": task}), params)
+    if first is None:
+        assert (fuser(A, B) != fuser(B, A)).any()
+        return
+    np.testing.assert_array_equal(fuser(first, second), fuser(second, first))
+    turned = color.recolor(fuser.luma(color.luma(second), color.luma(first)), first, second)
+    assert (fuser(first, second) != turned).any()
+
+
 def test_files(fuse, tmp_path):
     color.write(tmp_path / "a.png", A)
     color.write(tmp_path / "b.png", RED)
@@ -84,6 +112,7 @@ def test_files(fuse, tmp_path):
         (A, B[None, None, None], "b has the shape"),
         (np.zeros((2, 20, 20, 2), np.uint8), A, r"a has the shape \(2, 20, 20, 2\)"),
         (np.zeros((0, 20, 20), np.uint8), A, "a has the shape"),
+        (np.zeros((20, 20, 4), np.uint8), A, r"\(20, 20, 4\); leave its transparency out"),
         (A.astype(np.int32), B, "a is of int32"),
         (A > 9, B, "a is of bool"),
         (A.astype(np.float32), B, "a has values outside"),
@@ -135,7 +164,7 @@ def test_tiles_change_little(tmp_path):
     weights of a blend would make much of what little there is.
     """
     cfg, params = weight_files.make(tmp_path / "x.safetensors", output="image")
-    fuser = fusion.Fuser(cfg.model, params)
+    fuser = fusion.Fuser(cfg, params)
     a, b = smooth(0, 256, 320), smooth(1, 256, 320)
     whole = fuser.luma(a, b, max_memory=10**12)
     tiled = fuser.luma(a, b, max_memory=0)
@@ -149,7 +178,7 @@ def test_tiles_change_little(tmp_path):
 
 def test_tiles_share_what_the_gate_sees(path):
     cfg, params = fusion.load(path)
-    fuser, seen = fusion.Fuser(cfg.model, params), []
+    fuser, seen = fusion.Fuser(cfg, params), []
     apply = fuser._apply
     fuser._apply = lambda *values: seen.append(values[3]) or apply(*values)
     a, b = smooth(0, 128, 256), smooth(1, 128, 256)

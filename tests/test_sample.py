@@ -257,7 +257,7 @@ def test_overwrite(tmp_path, monkeypatch):
     (tmp_path / "out/mfif/train/a/old.png").write_bytes(b"old")
     sample.write(tmp_path / "out", overwrite=True)
     assert [p.name for p in (tmp_path / "out/mfif/train/a").iterdir()] == ["x.png"]
-    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/mfif/train/a").mkdir(parents=True)
     with pytest.raises(BuildError, match="mine exists and was not written by this command"):
         sample.write(tmp_path / "mine", overwrite=True)
     # Nothing is made if a data set is in the way.
@@ -265,6 +265,16 @@ def test_overwrite(tmp_path, monkeypatch):
     with pytest.raises(BuildError, match="sample_meif exists"):
         sample.write(tmp_path / "new", tmp_path / "data")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "mine", "out"]
+
+
+def test_without_scikit_image(tmp_path, monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(sample.resources, "files", missing)
+    with pytest.raises(BuildError, match=r"pip install 'smc_jax\[sample\]'"):
+        sample.write(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_broken_off_sample_leaves_nothing(tmp_path, monkeypatch):

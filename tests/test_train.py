@@ -129,6 +129,24 @@ def test_resumed_run_equals_the_unbroken_one(cfg, unbroken, tmp_path, monkeypatc
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
+def test_what_is_changed_on_the_way_is_told(cfg, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(train_step, "jit_step", killed_after(3, train_step.jit_step))
+        with pytest.raises(KilledError):
+            train.train(cfg, tmp_path)
+    for values, told in (
+        ({}, []),
+        ({"loss.ssim": 2.5}, ["config.loss.ssim was 1.0 and is now 2.5"]),
+    ):
+        capsys.readouterr()
+        changed = override(cfg, values)
+        monkeypatch.setattr(train_step, "jit_step", killed_after(0, train_step.jit_step))
+        with pytest.raises(KilledError):
+            train.train(changed, tmp_path)
+        out = capsys.readouterr().out.splitlines()
+        assert [line for line in out if line.startswith("config.")] == told
+
+
 def params(workdir):
     return checkpoint.load(workdir)[1]
 
@@ -144,7 +162,7 @@ def test_checkpoint_fuses_images(cfg, unbroken):
     saved, weights, _ = checkpoint.load(unbroken)
     assert saved == cfg
     a, b = np.random.default_rng(0).integers(0, 255, (2, 33, 47), dtype=np.uint8)
-    fuser = fusion.Fuser(saved.model, weights)
+    fuser = fusion.Fuser(saved, weights)
     fused = fuser(a, b)
     assert (fused.shape, fused.dtype) == ((33, 47), np.uint8)
     assert fuser(a.astype(np.uint16) * 257, b).dtype == np.uint16
@@ -281,7 +299,7 @@ def test_evaluation_of_a_checkpoint(cfg, unbroken, tmp_path, capsys):
     out = tmp_path / "out"
     assert evaluate.main(str(out), checkpoint=str(unbroken), pairs=str(tmp_path / "pairs")) == 0
     assert "SMC-Mamba (paper)" in capsys.readouterr().out
-    fused = fusion.Fuser(cfg.model, params(unbroken))
+    fused = fusion.Fuser(cfg, params(unbroken))
     pair = [color.read(tmp_path / "pairs" / side / "one.png") for side in ("a", "b")]
     np.testing.assert_array_equal(color.read(out / "fused" / "one.png"), fused(*pair))
 
