@@ -11,7 +11,7 @@ LEVELS = 3
 """Bands of detail; the finest is about 2 pixels wide, each next one twice as wide."""
 CHANNELS = 3 + 2 * LEVELS
 """What `blend` needs for a pixel."""
-WINDOWS = (2, 3, 4)
+WINDOWS = (1, 2, 3)
 """Where contrast is measured: windows of the width of the bands of these numbers, from 0."""
 FAINT = 4 / 255
 """Luma above which all is added to the mean that there is to add."""

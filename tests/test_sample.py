@@ -293,7 +293,7 @@ def tiny():
 
 
 def test_a_folder_that_holds_more_is_never_replaced(tmp_path):
-    (tmp_path / "mfif/train/a").mkdir(parents=True)
+    (tmp_path / sample.MARK).write_bytes(b"{}")
     (tmp_path / "run").mkdir()
     with pytest.raises(BuildError, match="holds run"):
         sample.write(tmp_path, overwrite=True)
