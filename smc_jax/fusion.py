@@ -2,19 +2,22 @@
 
 import dataclasses
 import functools
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import reduce
 from jaxtyping import Float, PyTree
 from tqdm import tqdm
 
 from smc_jax import color, config, memory, model, moe, tasks, tiles
 from smc_jax.color import Luma, Stored
 from smc_jax.errors import ImageError
-from smc_jax.types import Aux, Pooled
+from smc_jax.types import Aux, Features, Pooled
 from smc_jax.weights import for_task, load
 
 SMALLEST = 16
@@ -86,15 +89,18 @@ class Fuser:
         network = model.build(cfg.model)
         encoders = model.build(dataclasses.replace(cfg.model, mccm=False))
 
-        def pool(params: PyTree, a: Any, b: Any) -> tuple[Pooled, Pooled]:
+        # Tiles begin at multiples of this, and so do windows.
+        self._block = math.gcd(tiles.MULTIPLE, cfg.model.gate_window)
+
+        def look(params: PyTree, a: Any, b: Any) -> tuple[Features, Features]:
             aux: Aux = cast(Any, encoders.apply({"params": params}, a, b))[1]
-            return moe.pool(aux.features_a, aux.features_b, cfg.model.gate_window)
+            return moe.blocks(aux.features_a, aux.features_b, self._block)
 
         def apply(params: PyTree, a: Any, b: Any, pooled: Pooled | None) -> Any:
             return network.apply({"params": params}, a, b, pooled)[0]
 
         self._task, self._config, self._params = cfg.task, cfg.model, params
-        self._apply, self._pool = jax.jit(apply), jax.jit(pool)
+        self._apply, self._look = jax.jit(apply), jax.jit(look)
 
     def __call__(self, a: Stored, b: Stored, max_memory: int | None = None) -> Stored:
         """Fuses two aligned images, grey or colour, of 8 or 16 bits or in floats.
@@ -140,20 +146,26 @@ class Fuser:
         """
         places = list(tiles.cover(a.shape[0], a.shape[1], size))
         bar = functools.partial(tqdm, places, leave=False, disable=None)
-        pooled = None
-        if self._config.mccm:
-            pools = [
-                self._pool(self._params, _batch(a[place]), _batch(b[place]))
-                for place, _ in bar(unit="tile looked at")
-            ]
-            means, maxima = (jnp.stack(values) for values in zip(*pools, strict=True))
-            # Maxima of windows are averaged, of tiles as of an image.
-            windowed = self._config.gate_window
-            pooled = means.mean(0) + (maxima.mean(0) if windowed else maxima.max(0))
+        pooled = self._pooled(a, b, bar(unit="tile looked at")) if self._config.mccm else None
         fused = np.zeros(a.shape, np.float32)
         for place, weight in bar(unit="tile"):
             fused[place] += weight * self._run(a[place], b[place], pooled)
         return fused
+
+    def _pooled(self, a: Luma, b: Luma, places: Iterable[tiles.Tile]) -> Pooled:
+        """What the gate would see of the whole image."""
+        side = self._block
+        grid = (a.shape[0] // side, a.shape[1] // side, 2 * self._config.width)
+        means, maxima = np.zeros(grid, np.float32), np.full(grid, -np.inf, np.float32)
+        for place, weight in places:
+            mean, most = self._look(self._params, _batch(a[place]), _batch(b[place]))
+            here = tuple(slice(p.start // side, p.stop // side) for p in place)
+            share = reduce(weight, "(i h) (j w) -> i j 1", "mean", h=side, w=side)
+            means[here] += share * np.asarray(mean)[0]
+            maxima[here] = np.maximum(maxima[here], np.asarray(most)[0])
+        window = self._config.gate_window // side
+        largest = moe.largest(jnp.asarray(maxima)[None], window)
+        return jnp.asarray(means).mean((0, 1))[None] + largest
 
 
 def _images(images: Any, side: str) -> tuple[list[Stored], str]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import reduce
+from einops import rearrange, reduce
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -31,9 +31,14 @@ def pool(a: Features, b: Features, window: int = 0) -> tuple[Pooled, Pooled]:
     gate was trained on, by as much as the image is; this one is not.
     """
     features = jnp.concatenate([a, b], -1)
+    return features.mean((1, 2)), largest(features, window)
+
+
+def largest(features: Features, window: int) -> Float[Array, "b c"]:
+    """The second of what `pool` gives, for features of any number of channels."""
     height, width = features.shape[1:3]
     if not window:
-        return features.mean((1, 2)), features.max((1, 2))
+        return features.max((1, 2))
     margin = ((0, 0), (0, -height % window), (0, -width % window), (0, 0))
     wide = jnp.pad(features, margin, mode="edge")
     maxima = reduce(wide, "b (i h) (j w) c -> b i j c", "max", h=window, w=window)
@@ -42,7 +47,24 @@ def pool(a: Features, b: Features, window: int = 0) -> tuple[Pooled, Pooled]:
         jnp.array([min(window, extent - start) / extent for start in range(0, extent, window)])
         for extent in (height, width)
     )
-    return features.mean((1, 2)), jnp.einsum("b i j c, i, j -> b c", maxima, rows, columns)
+    return jnp.einsum("b i j c, i, j -> b c", maxima, rows, columns)
+
+
+def blocks(
+    a: Features, b: Features, side: int
+) -> tuple[Float[Array, "b i j p"], Float[Array, "b i j p"]]:
+    """Mean and maximum of the features of both sources in each block: of the
+    blocks of a large image's parts, `pool` can be put together.
+
+    Args:
+      a: features of the first sources; height and width are multiples of `side`.
+      b: features of the second sources.
+      side: of a block, in pixels.
+    """
+    features = rearrange(
+        jnp.concatenate([a, b], -1), "b (i h) (j w) c -> b i h j w c", h=side, w=side
+    )
+    return features.mean((2, 4)), features.max((2, 4))
 
 
 class Gate(nn.Module):
@@ -65,8 +87,8 @@ class Gate(nn.Module):
     def __call__(self, a: Features, b: Features, pooled: Pooled | None = None) -> Routing:
         """`pooled` takes the place of the sum of both poolings of `a` and `b`."""
         if pooled is None:
-            mean, largest = pool(a, b, self.window)
-            pooled = mean + largest
+            mean, most = pool(a, b, self.window)
+            pooled = mean + most
         zeros = nn.initializers.zeros
         clean = nn.Dense(self.experts, use_bias=False, kernel_init=zeros, name="gate")(pooled)
         noise = nn.Dense(self.experts, use_bias=False, kernel_init=zeros, name="noise")(pooled)

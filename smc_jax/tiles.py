@@ -46,7 +46,9 @@ def _spans(extent: int, size: int, overlap: int) -> list[tuple[slice, np.ndarray
     if extent <= size:
         return [(slice(0, extent), np.ones(extent))]
     count = math.ceil((extent - overlap) / (size - overlap))
-    starts = np.linspace(0, extent - size, count).round().astype(int)
+    # Where all lengths are multiples of 32, so are the starts.
+    unit = math.gcd(extent, size, overlap, MULTIPLE)
+    starts = np.linspace(0, (extent - size) // unit, count).round().astype(int) * unit
     shared = [int(size - step) for step in np.diff(starts)]
     spans, total = [], np.zeros(extent)
     for start, before, after in zip(starts, [0, *shared], [*shared, 0], strict=True):

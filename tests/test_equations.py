@@ -466,6 +466,15 @@ def test_pooled_windows(window):
         check(largest, moe.pool(a, b)[1])
 
 
+@pytest.mark.parametrize("window", [0, 4, 6])
+def test_pooled_from_blocks(window):
+    a, b = draw(2, 3, 8, 10, WIDTH)
+    means, maxima = moe.blocks(a, b, 2)
+    mean, largest = moe.pool(a, b, window)
+    check(means.mean((1, 2)), mean)
+    check(moe.largest(maxima, window // 2), largest)
+
+
 def test_windows_see_an_image_as_its_crops():
     """Copies side by side make no difference, and the gate of the network pools so."""
     a, b = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 2, 16, 24, 1)), jnp.float32)
