@@ -126,13 +126,8 @@ def restore(
 
 def changes(checkpoints: ocp.CheckpointManager, step: int, cfg: Config) -> list[str]:
     """What a run that goes on from `step` as `cfg` says does otherwise than it did, in words."""
-    saved = stored.configuration(checkpoints, step)
-    before, now = (flatten(dataclasses.asdict(c)) for c in (saved, cfg))
-    return [
-        f"config.{name} was {before[name]!r} and is now {value!r}"
-        for name, value in now.items()
-        if value != before[name]
-    ]
+    changed = _differences(stored.configuration(checkpoints, step), cfg)
+    return [f"config.{n} was {old!r} and is now {new!r}" for n, (old, new) in changed.items()]
 
 
 class Saved(NamedTuple):
@@ -263,16 +258,18 @@ def _writing(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
         ) from error
 
 
+def _differences(saved: Config, cfg: Config) -> dict[str, tuple[Any, Any]]:
+    """Both values of each field that has two, by its dotted name."""
+    there, here = (flatten(dataclasses.asdict(c)) for c in (saved, cfg))
+    return {name: (there[name], here[name]) for name in here if there[name] != here[name]}
+
+
 def _check_fit(saved: Config, cfg: Config, folder) -> None:
-    ours, theirs = (
-        {"setting": c.setting, "task": c.task, "data.name": c.data.name}
-        | {f"model.{name}": value for name, value in dataclasses.asdict(c.model).items()}
-        for c in (cfg, saved)
-    )
     differ = [
-        f"{name} is {theirs[name]} there, {ours[name]} here"
-        for name in ours
-        if ours[name] != theirs[name] and name not in ("model.scan_method", "model.remat")
+        f"{name} is {there} there, {here} here"
+        for name, (there, here) in _differences(saved, cfg).items()
+        if name in ("setting", "task", "data.name")
+        or (name.startswith("model.") and name not in ("model.scan_method", "model.remat"))
     ]
     if differ:
         raise ConfigError(

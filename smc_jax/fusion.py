@@ -53,8 +53,8 @@ def fuse(
     Raises:
       InputError: an image cannot be used, their sizes differ, or there are no such weights.
     """
-    (a, batch_a), (b, batch_b) = _images(a, "a"), _images(b, "b")
-    if len(a) != len(b) or bool(batch_a) != bool(batch_b):
+    (a, channels_a), (b, channels_b) = _images(a, "a"), _images(b, "b")
+    if len(a) != len(b) or (channels_a is None) != (channels_b is None):
         raise ImageError(f"a holds {len(a)} images and b {len(b)}; give as many of both")
     if isinstance(max_memory, str):
         max_memory = memory.parse(max_memory)
@@ -63,12 +63,12 @@ def fuse(
         color.same_size(one, other, "the sources")
         name = weights or for_task(tasks.resolve(task, one, other)[0])
         results.append(fuser(str(name))(one, other, max_memory))
-    if not batch_a:
+    if channels_a is None or channels_b is None:
         return results[0]
-    channels = max(batch_a, batch_b)[len("b h w") :].strip()
-    if channels == "3":
+    channels = max(channels_a, channels_b)
+    if channels == 3:
         results = [r if r.ndim == 3 else np.stack([r] * 3, -1) for r in results]
-    return np.stack(results)[..., None] if channels == "1" else np.stack(results)
+    return np.stack(results)[..., None] if channels == 1 else np.stack(results)
 
 
 @functools.lru_cache(maxsize=4)
@@ -154,31 +154,32 @@ class Fuser:
 
     def _pooled(self, a: Luma, b: Luma, places: Iterable[tiles.Tile]) -> Pooled:
         """What the gate would see of the whole image."""
-        side = self._block
-        grid = (a.shape[0] // side, a.shape[1] // side, 2 * self._config.width)
-        means, maxima = np.zeros(grid, np.float32), np.full(grid, -np.inf, np.float32)
+        side, channels = self._block, 2 * self._config.width
+        grid = a.shape[0] // side, a.shape[1] // side
+        total = np.zeros(channels, np.float32)
+        maxima = np.full((*grid, channels), -np.inf, np.float32)
         for place, weight in places:
             mean, most = self._look(self._params, _batch(a[place]), _batch(b[place]))
             here = tuple(slice(p.start // side, p.stop // side) for p in place)
             share = reduce(weight, "(i h) (j w) -> i j 1", "mean", h=side, w=side)
-            means[here] += share * np.asarray(mean)[0]
+            total += (share * np.asarray(mean)[0]).sum((0, 1))
             maxima[here] = np.maximum(maxima[here], np.asarray(most)[0])
         window = self._config.gate_window // side
         largest = moe.largest(jnp.asarray(maxima)[None], window)
-        return jnp.asarray(means).mean((0, 1))[None] + largest
+        return jnp.asarray(total / math.prod(grid))[None] + largest
 
 
-def _images(images: Any, side: str) -> tuple[list[Stored], str]:
-    """The images of an argument of `fuse`, and the shape of their batch: "" where there is none,
-    "b h w", "b h w 1" or "b h w 3"."""
+def _images(images: Any, side: str) -> tuple[list[Stored], int | None]:
+    """The images of an argument of `fuse`, and c of their batch "b h w c": 0 of a batch "b h w",
+    None where there is no batch.
+    """
     if isinstance(images, str | Path):
-        return [color.read(images)], ""
+        return [color.read(images)], None
     array = np.asarray(images)
-    channels = array.shape[-1] if array.ndim else 0
-    if array.ndim == 3 and channels == 4:
+    last = array.shape[-1] if array.ndim else 0
+    if array.ndim == 3 and last == 4:
         raise ImageError(f"{side} has the shape {array.shape}; leave its transparency out")
-    kind = {2: "", 3: "" if channels == 3 else "b h w", 4: f"b h w {channels}"}.get(array.ndim)
-    if kind is None or not array.size or (array.ndim == 4 and channels not in (1, 3)):
+    if array.ndim not in (2, 3, 4) or not array.size or (array.ndim == 4 and last not in (1, 3)):
         raise ImageError(
             f"{side} has the shape {array.shape}; give (h, w), (h, w, 3), or a batch (b, h, w), "
             "(b, h, w, 1) or (b, h, w, 3)"
@@ -187,8 +188,11 @@ def _images(images: Any, side: str) -> tuple[list[Stored], str]:
         raise ImageError(f"{side} is of {array.dtype}; give uint8, uint16, or floats in [0, 1]")
     if np.issubdtype(array.dtype, np.floating) and not ((array >= 0) & (array <= 1)).all():
         raise ImageError(f"{side} has values outside [0, 1], or NaN; scale its floats to [0, 1]")
-    batch = list(array) if kind else [array]
-    return [image[..., 0] if image.shape[2:] == (1,) else image for image in batch], kind
+    if array.ndim == 2 or (array.ndim == 3 and last == 3):
+        return [array], None
+    if array.ndim == 3:
+        return list(array), 0
+    return list(array[..., 0] if last == 1 else array), last
 
 
 def _batch(image: Luma) -> Float[np.ndarray, "1 h w 1"]:

@@ -53,8 +53,8 @@ def largest(features: Features, window: int) -> Float[Array, "b c"]:
 def blocks(
     a: Features, b: Features, side: int
 ) -> tuple[Float[Array, "b i j p"], Float[Array, "b i j p"]]:
-    """Mean and maximum of the features of both sources in each block: of the
-    blocks of a large image's parts, `pool` can be put together.
+    """Mean and maximum of the features of both sources in each block. What `pool` gives of a large
+    image can be put together of the blocks of its parts.
 
     Args:
       a: features of the first sources; height and width are multiples of `side`.
