@@ -79,7 +79,7 @@ def _main() -> None:
     _, warm, _ = stepping(override(practical, {"data.crop": 64}))
     seconds = interleaved({name: run for name, (run, _, _) in runs.items()}, rounds=3)
     for name, (_, compiling, memory) in runs.items():
-        rows.append([name, f"{seconds[name]:.2f}", f"{compiling:.1f}", f"{memory / 1e6:.0f}"])
+        rows.append([name, f"{seconds[name]:.3g}", f"{compiling:.1f}", f"{memory / 1e6:.0f}"])
     print(f"{jax.devices()[0].device_kind}, batch 1\n")
     print(table(["what", "seconds", "seconds to compile", "temporary MB"], rows))
     print(f"\nCompiling the step at crop 64 again, from the cache: {warm:.1f} seconds\n")
@@ -89,7 +89,7 @@ def _main() -> None:
         for name, values in PARTS.items()
     }
     seconds = interleaved(parts, rounds=3)
-    rows = [[n, f"{s:.2f}", f"{s / seconds['all']:.0%}"] for n, s in seconds.items()]
+    rows = [[n, f"{s:.3g}", f"{s / seconds['all']:.0%}"] for n, s in seconds.items()]
     print(table(["training step, crop 64", "seconds", "of all"], rows))
 
 

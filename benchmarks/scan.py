@@ -16,12 +16,24 @@ from einops import rearrange
 
 from benchmarks.measure import compiled, interleaved, table
 from smc_jax.selective_scan import METHODS as ALL
-from smc_jax.selective_scan import selective_scan
+from smc_jax.selective_scan import scalars, selective_scan
+from smc_jax.selective_scan.scalars import ScalarSSM
 
-# The kernels are for a GPU.
-METHODS = [method for method in ALL if method != "pallas" or jax.default_backend() == "gpu"]
+ON_GPU = jax.default_backend() == "gpu"
+# The kernels are for a GPU, on which loops over all tokens take seconds.
+NOT_HERE = ("auto", "reference", "chunked") if ON_GPU else ("auto", "pallas")
+METHODS = [method for method in ALL if method not in NOT_HERE]
+# Numbers of all states, of which `associative` needs several arrays.
+LARGE = 2**30
 # batch, tokens, groups, channels a group, state.
-SHAPES = {
+GPU_SHAPES = {
+    "307200 tokens, width 128": (1, 307200, 1, 128, 16),
+    "307200 tokens, width 256": (1, 307200, 1, 256, 16),
+    "307200 tokens, width 32": (1, 307200, 1, 32, 16),
+    "76800 tokens, width 128": (1, 76800, 1, 128, 16),
+    "8192 tokens, 8 groups of 32": (1, 8192, 8, 32, 16),
+}
+CPU_SHAPES = {
     "1024 tokens, width 64": (1, 1024, 1, 64, 16),
     "4096 tokens, width 64": (1, 4096, 1, 64, 16),
     "16384 tokens, width 64": (1, 16384, 1, 64, 16),
@@ -32,7 +44,16 @@ SHAPES = {
     "16384 pixels, 32 channels": (16384, 32, 1, 1, 4),
     "16384 pixels, 64 channels": (16384, 64, 1, 1, 4),
 }
+SHAPES = GPU_SHAPES if ON_GPU else CPU_SHAPES
 FULL_SIZE = (1, 480 * 640, 1, 128, 16)
+# Groups, sequences of scalar tokens, tokens, state: the channels of each pixel, as the model scans
+# them in both directions.
+SCALARS = {
+    "16384 pixels, 32 channels": (1, 16384, 32, 4),
+    "16384 pixels, 64 channels": (1, 16384, 64, 4),
+}
+if ON_GPU:
+    SCALARS["2 groups of 307200 pixels, 64 channels"] = (2, 307200, 64, 4)
 
 
 def inputs(batch, length, groups, width, state):
@@ -57,17 +78,25 @@ def scan(x, dt, A, B, C, *, method):
     return jnp.moveaxis(selective_scan(x, dt, A, B, C, method=method), 0, 1)
 
 
-def programs(method, arguments):
+def scalar_inputs(groups, sequences, length, state):
+    r = np.random.default_rng(0)
+    k, lead = 1 + 2 * state, (2, groups)
+    x = jnp.asarray(r.standard_normal((groups, sequences, length)), jnp.float32)
+    slope, constant = (jnp.asarray(r.uniform(-1, 1, (*lead, k)), jnp.float32) for _ in "ab")
+    A = -jnp.tile(jnp.arange(1.0, state + 1), (*lead, 1))
+    return x, ScalarSSM(slope, constant.at[..., 0].add(-3), A, jnp.ones(lead))
+
+
+def programs(run, arguments):
     """Forward, and forward with backward, as functions of nothing; and the bytes that each needs
     beside its arguments and results.
     """
-    run = functools.partial(scan, method=method)
 
     def loss(*arguments):
         return (run(*arguments) ** 2).sum()
 
     forward, _, forward_bytes = compiled(run, *arguments)
-    both, _, both_bytes = compiled(jax.grad(loss, range(5)), *arguments)
+    both, _, both_bytes = compiled(jax.grad(loss, range(len(arguments))), *arguments)
     timed = (functools.partial(program, *arguments) for program in (forward, both))
     return *timed, (forward_bytes, both_bytes)
 
@@ -76,7 +105,7 @@ def torch_programs(rival, arguments):
     """The same of a rival in PyTorch; without groups, as those have none."""
     import torch
 
-    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    device = "cuda" if ON_GPU else "cpu"
     x, dt, A, B, C = (torch.tensor(np.asarray(v), device=device) for v in arguments)
     x, dt, B, C = (v.movedim(0, 1).contiguous() for v in (x, dt, B[:, :, 0], C[:, :, 0]))
     leaves = [v.requires_grad_() for v in (x, dt, A, B, C)]
@@ -127,45 +156,72 @@ def torch_kernel(x, dt, A, B, C):
 
 
 def rivals(groups):
+    """On a GPU the kernel alone: the others are loops over tokens, or several arrays of states."""
     found = {}
-    if groups == 1 and importlib.util.find_spec("torch"):
-        found["PyTorch loop"] = torch_loop
-        if importlib.util.find_spec("mambapy"):
-            found["mamba.py pscan"] = torch_pscan
-        if importlib.util.find_spec("mamba_ssm") and jax.default_backend() == "gpu":
+    if groups > 1 or not importlib.util.find_spec("torch"):
+        return found
+    if ON_GPU:
+        if importlib.util.find_spec("mamba_ssm"):
             found["mamba-ssm kernel"] = torch_kernel
+        return found
+    found["PyTorch loop"] = torch_loop
+    if importlib.util.find_spec("mambapy"):
+        found["mamba.py pscan"] = torch_pscan
     return found
 
 
 def main() -> None:
-    print(
-        f"{jax.devices()[0].device_kind}, float32; medians of 5 turns, all methods in each turn\n"
-    )
+    print(f"{jax.devices()[0].device_kind}, float32; medians of 5 turns, all methods in each turn")
     rows = []
-    methods = [method for method in METHODS if method != "auto"]
     for name, shape in SHAPES.items():
+        batch, length, groups, width, state = shape
         arguments = inputs(*shape)
-        made = {method: programs(method, arguments) for method in methods}
-        made |= {n: torch_programs(rival, arguments) for n, rival in rivals(shape[2]).items()}
-        kinds = ("forward", "both")
-        seconds = interleaved(
-            {(m, kind): run for m, of in made.items() for kind, run in zip(kinds, of, strict=False)}
-        )
-        for method, (*_, memory) in made.items():
-            ours = [seconds[method, kind] for kind in kinds]
-            theirs = [seconds["associative", kind] for kind in kinds]
-            rows.append([name, method])
-            rows[-1] += [f"{s * 1e3:.1f}" for s in ours]
-            rows[-1] += [f"{t / s:.1f}" for t, s in zip(theirs, ours, strict=True)]
-            rows[-1] += [f"{b / 1e6:.1f}" for b in memory] if memory else ["", ""]
-    header = ["shape", "method", "forward ms", "forward + backward ms", "x associative, forward"]
-    header += ["x associative, both", "temporary MB, forward", "temporary MB, both"]
-    print(table(header, rows))
-    *_, (forward, both) = programs("auto", inputs(*FULL_SIZE))
+        small = batch * length * groups * width * state <= LARGE
+        made = {
+            method: programs(functools.partial(scan, method=method), arguments)
+            for method in METHODS
+            if small or method != "associative"
+        }
+        made |= {n: torch_programs(rival, arguments) for n, rival in rivals(groups).items()}
+        rows += _rows(name, made)
+    print(_table(rows))
+    _, _, (forward, both) = programs(functools.partial(scan, method="auto"), inputs(*FULL_SIZE))
     print(
         f"\n{FULL_SIZE[1]} tokens, width {FULL_SIZE[3]}, auto: {forward / 1e6:.0f} MB of temporary "
         f"memory forward, {both / 1e6:.0f} MB forward + backward"
     )
+    rows = []
+    for name, shape in SCALARS.items():
+        arguments = scalar_inputs(*shape)
+        made = {
+            method: programs(functools.partial(scalars.scan, method=method), arguments)
+            for method in METHODS
+        }
+        rows += _rows(name, made)
+    print("\nScalar tokens, both directions")
+    print(_table(rows))
+
+
+def _rows(name, made):
+    kinds = ("forward", "both")
+    seconds = interleaved(
+        {(m, kind): run for m, of in made.items() for kind, run in zip(kinds, of, strict=False)}
+    )
+    rows = []
+    for method, (*_, memory) in made.items():
+        ours = [seconds[method, kind] for kind in kinds]
+        theirs = [seconds.get(("associative", kind)) for kind in kinds]
+        rows.append([name, method])
+        rows[-1] += [f"{s * 1e3:.2f}" for s in ours]
+        rows[-1] += [f"{t / s:.1f}" if t else "" for t, s in zip(theirs, ours, strict=True)]
+        rows[-1] += [f"{b / 1e6:.1f}" for b in memory] if memory else ["", ""]
+    return rows
+
+
+def _table(rows):
+    header = ["shape", "method", "forward ms", "forward + backward ms", "x associative, forward"]
+    header += ["x associative, both", "temporary MB, forward", "temporary MB, both"]
+    return "\n" + table(header, rows)
 
 
 if __name__ == "__main__":

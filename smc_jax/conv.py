@@ -6,6 +6,7 @@ A bias that starts at zero would hide the brightness of an image from a LayerNor
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from smc_jax.types import Features
@@ -39,14 +40,39 @@ class DepthwiseConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Features) -> Features:
-        height, width, channels = x.shape[1:]
+        channels = x.shape[-1]
         kernel = self.param("kernel", uniform(9), (3, 3, channels))
         bias = self.param("bias", uniform(9), (channels,))
-        # Nine shifted products fuse into one loop; a grouped convolution is slow on a CPU.
-        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        shifted = [
-            padded[:, i : i + height, j : j + width] * kernel[i, j]
-            for i in range(3)
-            for j in range(3)
-        ]
-        return sum(shifted, bias)
+        return _depthwise(x, kernel, bias)
+
+
+@jax.custom_vjp
+def _depthwise(x: Features, kernel: Float[Array, "3 3 c"], bias: Float[Array, "c"]) -> Features:
+    # Nine shifted products fuse into one loop; a grouped convolution is slow on a CPU.
+    return sum((v * k for v, k in zip(_shifted(x), kernel.reshape(9, -1), strict=True)), bias)
+
+
+def _depthwise_forward(x, kernel, bias):
+    return _depthwise(x, kernel, bias), (x, kernel)
+
+
+def _depthwise_backward(kept, dy):
+    """What JAX would derive: but it would make the nine products of dx one by one, and a GPU would
+    sum for dkernel and dbias with a lane for each channel.
+    """
+    x, kernel = kept
+    dx = _depthwise(dy, kernel[::-1, ::-1], jnp.zeros_like(kernel[0, 0]))
+    rows = [(v * dy).sum((0, 1)) for v in _shifted(x)] + [dy.sum((0, 1))]
+    # The barrier keeps the sums over rows and columns apart.
+    *dkernel, dbias = (v.sum(0) for v in lax.optimization_barrier(rows))
+    return dx, jnp.stack(dkernel).reshape(kernel.shape), dbias
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _shifted(x: Features) -> list[Features]:
+    """The neighbours of every pixel, row by row."""
+    height, width = x.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]

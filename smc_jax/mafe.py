@@ -94,6 +94,8 @@ class FrequencyRotation(nn.Module):
         polar = jnp.log1p(_amplitude(spectrum)), _phase(spectrum)
         x = jnp.stack([nn.silu(DepthwiseConv()(v)) for v in polar])
 
+        # Without the barrier, all of this is computed anew for every token that is gathered.
+        x = jax.lax.optimization_barrier(x)
         order = scan_orders.GRIDS[self.order](height, width)
         directions = tuple(
             SSMParams(channels, self.state, self.dt_rank, groups=(2,), name=f"polar_{name}")()
@@ -141,6 +143,8 @@ class MAFE(nn.Module):
             )
             enhanced, amplitude = frequency(features)
             branches.append(enhanced)
+        # Each branch ends in a loop that suits its layout; fused into one, they all are slow.
+        branches = jax.lax.optimization_barrier(branches)
         return Conv(self.width)(jnp.concatenate(branches, -1)), amplitude
 
 

@@ -10,17 +10,13 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange, repeat
-from jax import lax
+from einops import rearrange
 from jaxtyping import Array, Float
 
 from smc_jax.conv import uniform
+from smc_jax.selective_scan import scalars
 from smc_jax.selective_scan.recurrence import recurrence
-
-# Numbers of state in the channel scans that run together. On a CPU, B and C of so many pixels stay
-# in the cache; on a GPU, more would hold those of a whole large image in memory.
-CPU_STATE = 2**11
-GPU_STATE = 2**24
+from smc_jax.selective_scan.scalars import ScalarSSM
 
 
 class SSM(NamedTuple):
@@ -106,28 +102,10 @@ def scan_channels(
       x: g times p pixels.
       method: see `selective_scan`.
     """
-    groups, pixels, _ = x.shape
-    kind, x = x.dtype, _wide(x)
-    directions = tuple(_merge(ssm, groups) for ssm in directions)
-    size = min(pixels, max(1, _budget(method) // (groups * directions[0].A_log.shape[-1])))
-    x = jnp.pad(x, ((0, 0), (0, -pixels % size), (0, 0)))
-
-    # B and C of some pixels are cheaper to make again for the gradient than to keep for all.
-    @jax.checkpoint
-    def block(x):
-        y = _scan_scalars(directions[0], x, reverse=False, method=method)
-        for ssm in directions[1:]:
-            y += _scan_scalars(ssm, x, reverse=True, method=method)
-        return y
-
-    y = lax.map(block, rearrange(x, "g (m p) l -> m l g p", p=size))
-    return rearrange(y, "m l g p -> g (m p) l")[:, :pixels].astype(kind)
-
-
-def _budget(method: str) -> int:
-    """Of the platform that the method is made for; else of this machine's."""
-    known = {"chunked": CPU_STATE, "two_level": GPU_STATE, "pallas": GPU_STATE}
-    return known.get(method, CPU_STATE if jax.default_backend() == "cpu" else GPU_STATE)
+    groups = x.shape[0]
+    ssms = [_scalar(_merge(ssm, groups)) for ssm in directions]
+    stacked = ScalarSSM(*map(jnp.stack, zip(*ssms, strict=True)))
+    return scalars.scan(_wide(x), stacked, method).astype(x.dtype)
 
 
 def _wide(x: Array) -> Array:
@@ -135,51 +113,34 @@ def _wide(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _scan_scalars(ssm: SSM, x: Float[Array, "l g p"], *, reverse: bool, method: str):
-    """Pixels lie next to each other in every array here, as they do inside the scan."""
-    state, pixels = ssm.A_log.shape[-1], x.shape[2]
-    # Every input of the recurrence is a multiple of x plus a constant: dt, B and C.
-    slope = ssm.x_proj[:, 0].at[:, :1].multiply(ssm.dt_proj[:, 0])
-    constant = ssm.x_bias.at[:, :1].multiply(ssm.dt_proj[:, 0]).at[:, :1].add(ssm.dt_bias)
-    # The barrier keeps the sum over tokens, in the gradient of these, apart from that over pixels:
-    # a CPU adds rows of pixels many times faster than numbers one by one.
-    slope, constant, D = (
-        lax.optimization_barrier(repeat(v, "g k -> k g p", p=pixels))
-        for v in (slope, constant, ssm.D)
+def _scalar(ssm: SSM) -> ScalarSSM:
+    """Of one direction: every input of its recurrence is a multiple of x plus a constant."""
+    return ScalarSSM(
+        slope=ssm.x_proj[:, 0].at[:, :1].multiply(ssm.dt_proj[:, 0]),
+        constant=ssm.x_bias.at[:, :1].multiply(ssm.dt_proj[:, 0]).at[:, :1].add(ssm.dt_bias),
+        A=-jnp.exp(ssm.A_log[:, 0]),
+        D=ssm.D[:, 0],
     )
-    # One by one, since a sum over them, in the gradient of x, would be slow too.
-    dt, *BC = (x * slope[i] + constant[i] for i in range(1 + 2 * state))
-    B, C = (jnp.stack(v, 1) for v in (BC[:state], BC[state:]))
-    y, _ = recurrence(
-        rearrange(x, "l g p -> l 1 (g p) 1"),
-        rearrange(jax.nn.softplus(dt), "l g p -> l 1 (g p) 1"),
-        repeat(-jnp.exp(ssm.A_log), "g 1 n -> n (g p) 1", p=pixels),
-        rearrange(B, "l n g p -> l n 1 (g p)"),
-        rearrange(C, "l n g p -> l n 1 (g p)"),
-        reverse=reverse,
-        method=method,
-    )
-    return rearrange(y, "l 1 (g p) 1 -> l g p", p=pixels) + D[0] * x
 
 
 def _scan(ssm: SSM, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
     ssm = _merge(ssm, x.shape[0])
     state, rank = ssm.A_log.shape[-1], ssm.dt_proj.shape[-2]
-    projected = jnp.einsum("g b l d, g d k -> l k b g", x, ssm.x_proj)
-    projected = projected + rearrange(ssm.x_bias, "g k -> k 1 g")
-    dt, B, C = jnp.split(projected, [rank, rank + state], axis=1)
-    dt = jnp.einsum("l r b g, g r d -> l b g d", dt, ssm.dt_proj) + ssm.dt_bias
-    x = rearrange(x, "g b l d -> l b g d")
+    projected = jnp.einsum("g b l d, g d k -> g b l k", x, ssm.x_proj)
+    projected = projected + rearrange(ssm.x_bias, "g k -> g 1 1 k")
+    dt, B, C = jnp.split(projected, [rank, rank + state], axis=-1)
+    dt = jnp.einsum("g b l r, g r d -> g b l d", dt, ssm.dt_proj)
+    dt = jax.nn.softplus(dt + rearrange(ssm.dt_bias, "g d -> g 1 1 d"))
     y, _ = recurrence(
-        x,
-        jax.nn.softplus(dt),
+        rearrange(x, "g b l d -> l b g d"),
+        rearrange(dt, "g b l d -> l b g d"),
         rearrange(-jnp.exp(ssm.A_log), "g d n -> n g d"),
-        B,
-        C,
+        rearrange(B, "g b l n -> l n b g"),
+        rearrange(C, "g b l n -> l n b g"),
         reverse=reverse,
         method=method,
     )
-    return rearrange(y + ssm.D * x, "l b g d -> g b l d")
+    return rearrange(y, "l b g d -> g b l d") + rearrange(ssm.D, "g d -> g 1 1 d") * x
 
 
 def _merge(ssm: SSM, groups: int) -> SSM:

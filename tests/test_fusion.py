@@ -1,12 +1,13 @@
 """`smc_jax.fuse`: what goes in, what comes out, and tiles."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import weight_files
 
 import smc_jax
-from smc_jax import color, config, fusion, memory, model, tiles
+from smc_jax import color, config, fusion, memory, model, moe, tiles
 from smc_jax.config import override
 from smc_jax.errors import ConfigError, ImageError
 
@@ -185,6 +186,24 @@ def test_tiles_share_what_the_gate_sees(path):
     fuser.luma(a, b, max_memory=0)
     assert len(seen) == 3
     assert all(pooled is seen[0] for pooled in seen)
+
+
+@pytest.mark.parametrize("window", [0, 64])
+def test_what_the_gate_sees_of_tiles_is_what_it_sees_of_the_whole(tmp_path, window):
+    """Where a feature depends on its pixel alone, there is no difference between the two."""
+    cfg, params = weight_files.make(tmp_path / "x.safetensors", gate_window=window)
+    fuser, seen = fusion.Fuser(cfg, params), []
+
+    def features(image):
+        return jnp.concatenate([image * i for i in range(cfg.model.width)], -1)
+
+    fuser._look = lambda params, a, b: moe.blocks(features(a), features(b), fuser._block)
+    fuser._apply = lambda params, a, b, pooled: seen.append(pooled) or a
+    a, b = (np.array(v, np.float32) for v in np.random.default_rng(0).random((2, 288, 416)))
+    fuser.luma(a, b, max_memory=0)
+    assert len(seen) > 3
+    mean, most = moe.pool(*(features(v[None, ..., None]) for v in (a, b)), window)
+    np.testing.assert_allclose(seen[0], mean + most, rtol=1e-5)
 
 
 def test_the_gate_takes_what_it_is_given(path):

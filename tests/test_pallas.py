@@ -1,13 +1,14 @@
 """The kernels of the selective scan: in Pallas' interpreter, compiled for a GPU, and on one."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smc_jax.selective_scan import analytic, kernels, pallas, selective_scan
+from smc_jax.selective_scan import analytic, kernels, pallas, platforms, selective_scan
 from tests.test_selective_scan import check, draw, run, token_loop
 
 try:
@@ -106,6 +107,58 @@ def test_other_platforms_are_named(platforms):
         traced = jax.jit(function).trace(*arguments)
         with pytest.raises(ValueError, match=f"this is {platforms[0]}: take method='auto'"):
             traced.lower(lowering_platforms=platforms)
+
+
+@pytest.fixture
+def hopper(monkeypatch):
+    """As if this machine had a GPU that the kernels are for."""
+    monkeypatch.setattr(platforms, "has_kernels", lambda: True)
+
+
+def automatic(x, dt, A, B, C):
+    return jax.grad(lambda x: (selective_scan(x, dt, A, B, C) ** 2).sum())(x)
+
+
+def kernels_in(function, arguments, **placed):
+    jax.clear_caches()  # What was lowered would be lowered alike, for another GPU too.
+    shapes = (jax.ShapeDtypeStruct(v.shape, v.dtype) for v in arguments)
+    traced = jax.jit(function, **placed).trace(*shapes)
+    return traced.lower(lowering_platforms=("cuda",)).as_text().count("@mosaic_gpu_v2")
+
+
+def test_auto_takes_the_kernels_on_a_gpu_that_they_are_for(monkeypatch):
+    *arguments, _, _, _, _ = draw(2, 8, 1, 2, 2)
+    for capabilities, wanted in (((), 0), (("8.6",), 0), (("9.0", "9.0"), 4)):
+        found = [types.SimpleNamespace(compute_capability=c) for c in capabilities]
+        monkeypatch.setattr(platforms, "gpus", lambda found=found: found)
+        assert kernels_in(automatic, arguments) == wanted
+
+
+@pytest.mark.usefixtures("hopper")
+def test_auto_does_without_in_what_is_exported():
+    *arguments, _, _, _, _ = draw(2, 8, 1, 2, 2)
+    for names in (("cuda",), ("cpu", "cuda")):
+        exported = jax.export.export(jax.jit(automatic), platforms=names)(*arguments)
+        assert "mosaic_gpu" not in exported.mlir_module()
+
+
+@pytest.mark.usefixtures("hopper")
+def test_auto_takes_the_kernels_on_several_devices_inside_shard_map_alone():
+    *arguments, _, _, _, _ = draw(2, 8, 1, 2, 2)
+    mesh = jax.sharding.AbstractMesh((2,), ("data",), (jax.sharding.AxisType.Auto,))
+    split, whole = jax.P("data"), jax.P()
+    specs = split, split, whole, split, split
+    placed = tuple(jax.sharding.NamedSharding(mesh, spec) for spec in specs)
+    assert kernels_in(automatic, arguments, in_shardings=placed) == 0
+    mapped = jax.shard_map(automatic, mesh=mesh, in_specs=specs, out_specs=split)
+    assert kernels_in(mapped, arguments, in_shardings=placed) == 4
+
+
+@pytest.mark.usefixtures("hopper")
+def test_auto_does_without_in_float64():
+    with jax.enable_x64(True):
+        *arguments, _, _, _, _ = draw(2, 8, 1, 2, 2, dtype=np.float64)
+        assert kernels_in(automatic, arguments) == 0
 
 
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="where there is no GPU")

@@ -9,12 +9,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jax import lax
-from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
-from smc_jax.selective_scan import chunked, pallas, two_level
+from smc_jax.selective_scan import chunked, pallas, platforms, two_level
+from smc_jax.selective_scan.mapping import joining
 
 
 class Method(NamedTuple):
@@ -39,9 +37,13 @@ _SEQUENCE, _STATE, _STATES = 2, 2, 3
 _INPUTS = (_SEQUENCE, _SEQUENCE, 1, 3, 3)
 
 
-def chunk_of(length: int) -> int:
-    """Tokens between two kept states: of a long sequence few are kept, for the memory's sake."""
-    return min(length, 64 if length < 2**15 else 256)
+def chunk_of(length: int, method: str) -> int:
+    """Tokens between two kept states: of a long sequence few are kept, for the memory's sake.
+
+    Not so where kernels run: a block of them holds no more at once, and would recompute the others.
+    """
+    kernels = method == "pallas" or (method == "auto" and jax.default_backend() == "gpu")
+    return min(length, 64 if length < 2**15 or kernels else 256)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8))
@@ -80,41 +82,14 @@ def _function(name: str, method: str, reverse: bool, chunk: int) -> Callable:
         for key, one in METHODS.items()
     }
 
-    def run(*args):
-        if method != "auto":
-            return functions[method](*args)
-        gpu, other = functions["two_level"], functions["chunked"]
-        return lax.platform_dependent(*args, cuda=gpu, rocm=gpu, default=other)
-
+    run = functions.get(method) or jax.jit(
+        functools.partial(
+            platforms.choose,
+            kernel=functions["pallas"],
+            gpu=functions["two_level"],
+            other=functions["chunked"],
+        )
+    )
     if name == "forward":
-        return _joining(run, (*_INPUTS, _STATE), (_SEQUENCE, _STATE, _STATES))
-    return _joining(run, (*_INPUTS, _STATES, _SEQUENCE, _STATE), (*_INPUTS, _STATE))
-
-
-def _joining(function: Callable, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Callable:
-    """A function whose mapped axis, under `jax.vmap`, joins the groups, which lie at the given
-    axes: scans side by side in one call are faster than a wider call of each.
-    """
-    joined = custom_vmap(function)
-
-    @joined.def_vmap
-    def _(size, mapped, *args):
-        wide = [
-            v if is_mapped else jnp.broadcast_to(v, (size, *v.shape))
-            for v, is_mapped in zip(args, mapped, strict=True)
-        ]
-        wide = [_join(v, axis) for v, axis in zip(wide, inputs, strict=True)]
-        results = zip(joined(*wide), outputs, strict=True)
-        return tuple(_part(v, axis, size) for v, axis in results), (True,) * len(outputs)
-
-    return joined
-
-
-def _join(v, axis: int):
-    v = jnp.moveaxis(v, 0, axis)
-    return v.reshape(*v.shape[:axis], -1, *v.shape[axis + 2 :])
-
-
-def _part(v, axis: int, size: int):
-    v = v.reshape(*v.shape[:axis], size, -1, *v.shape[axis + 1 :])
-    return jnp.moveaxis(v, axis, 0)
+        return joining(run, (*_INPUTS, _STATE), (_SEQUENCE, _STATE, _STATES))
+    return joining(run, (*_INPUTS, _STATES, _SEQUENCE, _STATE), (*_INPUTS, _STATE))

@@ -6,8 +6,11 @@ C, so that sequences of 128 channels, of 4 or of a single one fill the lanes ali
 shared by two warps, so that sums over its channels (dB and dC) need no barrier between them. The
 states of a channel stay in the registers of its lane, which alone reads what it has put aside.
 
-Shapes: k chunks of t tokens; s sequences side by side, be they of a batch or of groups. A comes
-multiplied by log2(e): exp2 is the one exponential that the hardware has.
+Shapes: k chunks of t tokens; s sequences side by side, be they of a batch or of groups. Arrays of
+tokens have one of two orders: "s k t d" (and "s k t n" for B and C) where a row of lanes is full of
+channels, as they come from a matrix product, or "k t s d" ("k t n s") where neighbouring lanes have
+channels of several sequences. A comes multiplied by log2(e): exp2 is the one exponential that the
+hardware has.
 """
 
 import math
@@ -34,8 +37,8 @@ HELD = 2**16
 # Of rows in shared memory, so that lanes that read one after the other meet in no bank.
 PADDING = 4
 
-Sequence = Float[Array, "k t s d"]
-Matrix = Float[Array, "k t n s"]
+Sequence = Float[Array, "..."]
+Matrix = Float[Array, "..."]
 Rates = Float[Array, "n s d"]
 State = Float[Array, "n k s d"]
 
@@ -50,6 +53,21 @@ class Tile(NamedTuple):
     rows: int
     channels: int
     along: str
+    first: str
+    """The first axis of arrays of tokens, "s" or "k"."""
+
+    @property
+    def time(self) -> int:
+        """The axis of the tokens."""
+        return 2 if self.first == "s" else 1
+
+    def extents(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """Of x's shape: chunks, their tokens, sequences and channels."""
+        if self.first == "s":
+            sequences, chunks, tokens, width = shape
+        else:
+            chunks, tokens, sequences, width = shape
+        return chunks, tokens, sequences, width
 
 
 def ends(
@@ -62,7 +80,7 @@ def ends(
     adjoint: bool = False,
     reverse: bool,
     interpret: Any = None,
-) -> tuple[State, Float[Array, "k 1 s d"]]:
+) -> tuple[State, Float[Array, "k s d"]]:
     """The state after each chunk, had it started at zero, and the sum of dt over the chunk.
 
     With `adjoint`, of the recurrence that the gradient follows, where dy stands for x and C for B.
@@ -83,14 +101,15 @@ def ends(
             return *h, total
 
         zeros = (block.zeros(),) * (len(rates) + 1)
-        *h, total = _walk(step, zeros, x.shape[1], 0, x.shape[1], reverse=reverse)
+        *h, total = _walk(step, zeros, x_ref, tile, reverse=reverse)
         for n, end in enumerate(h):
             block.store(end_ref, block.state(n), end)
-        block.store(total_ref, block.token(0), total)
+        block.store(total_ref, block.chunk(), total)
 
-    chunks, _, *lanes = x.shape
-    shapes = (A.shape[0], chunks, *lanes), (chunks, 1, *lanes)
-    return _run(selective_scan_ends, (x, dt, A, B), shapes, tile, interpret)
+    chunks, _, *lanes = tile.extents(x.shape)
+    shapes = (A.shape[0], chunks, *lanes), (chunks, *lanes)
+    given = *_turns(UNROLL, tile, x, dt), A, *_turns(UNROLL, tile, B)
+    return _run(selective_scan_ends, given, shapes, tile, interpret)
 
 
 def outputs(
@@ -123,10 +142,11 @@ def outputs(
             return tuple(h)
 
         h = tuple(block.load(start_ref, block.state(n)) for n in range(A.shape[0]))
-        _walk(step, h, x.shape[1], 0, x.shape[1], reverse=reverse)
+        _walk(step, h, x_ref, tile, reverse=reverse)
 
-    (y,) = _run(selective_scan_outputs, (x, dt, A, B, C, starts), (x.shape,), tile, interpret)
-    return y
+    given = *_turns(UNROLL, tile, x, dt), A, *_turns(UNROLL, tile, B, C), starts
+    (y,) = _run(selective_scan_outputs, given, (given[0].shape,), tile, interpret)
+    return y.reshape(x.shape)
 
 
 def gradients(
@@ -153,8 +173,8 @@ def gradients(
       starts: the state that enters each chunk.
       dends: the gradient that reaches the state after each chunk from the tokens after it.
     """
-    states, length = A.shape[0], x.shape[1]
-    strides = length // STRIDE
+    chunks, length, sequences, width = tile.extents(x.shape)
+    states, strides = A.shape[0], length // STRIDE
 
     def selective_scan_gradients(
         x_ref, dt_ref, A_ref, B_ref, C_ref, start_ref, dy_ref, dend_ref,
@@ -167,15 +187,16 @@ def gradients(
             for n in range(states):
                 block.store(held_ref, (i, n), h[n])
 
-            def step(h, tokens):
+            def step(j, h):
                 h = list(h)
-                for t, x, dt in block.tokens(tokens, x_ref, dt_ref):
+                some = _tokens(x_ref, tile, i, j * UNROLL, UNROLL, reverse=reverse)
+                for t, x, dt in block.tokens(some, x_ref, dt_ref):
                     entering = dt * x
                     for n, rate in enumerate(rates):
                         h[n] = jnp.exp2(dt * rate) * h[n] + entering * block.row(B_ref, t, n)
                 return tuple(h)
 
-            return _walk(step, h, length, i * STRIDE, STRIDE, reverse=reverse)
+            return lax.fori_loop(0, STRIDE // UNROLL, step, h)
 
         h = tuple(block.load(start_ref, block.state(n)) for n in range(states))
         lax.fori_loop(0, strides, hold, h)
@@ -186,8 +207,9 @@ def gradients(
 
         def back(i, _):
             i = strides - 1 - i
-            stride = _tokens(length, i * STRIDE, STRIDE, reverse=reverse)
+            stride = _tokens(x_ref, tile, i, reverse=reverse)
             stride = list(block.tokens(stride, x_ref, dt_ref, dy_ref))
+            entering = [dt * x for _, x, dt, _ in stride]
 
             def through_state(n, carry):
                 # As in tokens.gradients, one state at a time.
@@ -195,17 +217,18 @@ def gradients(
                 rate = block.rate(A_ref, n)
                 h, q = block.load(held_ref, (i, n)), block.load(q_ref, block.state(n))
                 dA = block.load(dA_ref, block.state(n))
+                B, C = ([block.row(ref, t, n) for t, *_ in stride] for ref in (B_ref, C_ref))
                 decays, kept, dB, dC = [], [], [], []
-                for t, x, dt, dy in stride:
+                for j, (_, _, dt, dy) in enumerate(stride):
                     decays.append(jnp.exp2(dt * rate))
                     kept.append(decays[-1] * h)
-                    h = kept[-1] + dt * x * block.row(B_ref, t, n)
+                    h = kept[-1] + entering[j] * B[j]
                     dC.append(h * dy)
-                for j, (t, x, dt, dy) in reversed(list(enumerate(stride))):
-                    g = q + dy * block.row(C_ref, t, n)
-                    dB.append(g * dt * x)
+                for j, (_, _, dt, dy) in reversed(list(enumerate(stride))):
+                    g = q + dy * C[j]
+                    dB.append(g * entering[j])
                     slope = g * kept[j]
-                    through_B[j] += g * block.row(B_ref, t, n)
+                    through_B[j] += g * B[j]
                     through_A[j] += slope * rate
                     dA += slope * dt
                     q = g * decays[j]
@@ -224,34 +247,46 @@ def gradients(
 
         lax.fori_loop(0, strides, back, 0)
 
-    chunks, _, sequences, width = x.shape
     sums = (2 * STRIDE, sequences) if tile.rows > WARPS else (sequences, 2 * STRIDE)
     sums = width // tile.channels, chunks, strides, states, *sums
-    shapes = x.shape, x.shape, starts.shape, sums, starts.shape
+    x_in, dt_in, dy_in, B_in, C_in = _turns(STRIDE, tile, x, dt, dy, B, C)
+    given = x_in, dt_in, A, B_in, C_in, starts, dy_in, dends
+    shapes = x_in.shape, x_in.shape, starts.shape, sums, starts.shape
     scratch: list[tuple[int, ...]] = [(strides, states, tile.rows, tile.channels)]
     if tile.rows == WARPS:
         scratch.append((tile.rows, 2 * STRIDE, tile.channels + PADDING))
-    given = x, dt, A, B, C, starts, dy, dends
     dx, ddt, dA, dBC, *_ = _run(selective_scan_gradients, given, shapes, tile, interpret, scratch)
     there = "(two t) s" if tile.rows > WARPS else "s (two t)"
     dBC = rearrange(dBC.sum(0), f"k i n {there} -> two k (i t) n s", two=2)
-    return dx, ddt, dA, *dBC
+    return dx.reshape(x.shape), ddt.reshape(x.shape), dA, *dBC
 
 
-def _tokens(length: int, first, count: int, *, reverse: bool) -> list:
-    """The numbers of `count` of the chunk's tokens, in the order of the scan."""
-    return [length - 1 - (first + i) if reverse else first + i for i in range(count)]
+def _turns(count: int, tile: Tile, *arrays) -> list:
+    """The axis t as "i j", with the `count` tokens of a turn along j: an index of its own, so that
+    the compiler sees that their addresses differ by a constant.
+    """
+    t = tile.time
+    return [v.reshape(*v.shape[:t], -1, count, *v.shape[t + 1 :]) for v in arrays]
 
 
-def _walk(step: Callable, carry, length: int, first, count: int, *, reverse: bool):
+def _tokens(ref, tile: Tile, i, first=0, count: int | None = None, *, reverse: bool) -> list:
+    """Where tokens of turn `i`, all or `count`, are along "i j", in the order of the scan."""
+    turns, all_of_it = ref.shape[tile.time : tile.time + 2]
+    places = [first + j for j in range(count or all_of_it)]
+    return [(turns - 1 - i, all_of_it - 1 - j) if reverse else (i, j) for j in places]
+
+
+def _walk(step: Callable, carry, ref, tile: Tile, *, reverse: bool):
     def turn(i, carry):
-        return step(carry, _tokens(length, first + i * UNROLL, UNROLL, reverse=reverse))
+        return step(carry, _tokens(ref, tile, i, reverse=reverse))
 
-    return lax.fori_loop(0, count // UNROLL, turn, carry)
+    return lax.fori_loop(0, ref.shape[tile.time], turn, carry)
 
 
 def _run(kernel, arguments, shapes, tile: Tile, interpret, scratch=()):
-    chunks, _, sequences, width = arguments[0].shape
+    t = tile.time
+    shape = arguments[0].shape
+    chunks, _, sequences, width = tile.extents((*shape[:t], 0, *shape[t + 2 :]))
     blocks = chunks * sequences // tile.rows * (width // tile.channels)
     run = plgpu.kernel(
         kernel,
@@ -275,8 +310,9 @@ class _Block:
     """Inside a kernel: where this block's arrays "r c" lie in memory."""
 
     def __init__(self, tile: Tile, shape: tuple[int, ...], interpret: Any):
-        _, _, sequences, width = shape
+        _, _, sequences, width = tile.extents(shape)
         self.shape = tile.rows, tile.channels
+        self.first = tile.first
         self.along_k = tile.along == "k"
         self.layouts = None if interpret else _layouts(tile.rows)
         block, self.part = _divide(lax.axis_index("block"), width // tile.channels)
@@ -285,23 +321,29 @@ class _Block:
         self.s = s if self.along_k else pl.ds(s * tile.rows, tile.rows)
         self.d = pl.ds(self.part * tile.channels, tile.channels)
 
-    def token(self, t) -> tuple:
-        return self.k, t, self.s, self.d
+    def token(self, t: tuple) -> tuple:
+        if self.first == "s":
+            return self.s, self.k, *t, self.d
+        return self.k, *t, self.s, self.d
+
+    def chunk(self) -> tuple:
+        return self.k, self.s, self.d
 
     def state(self, n) -> tuple:
         return n, self.k, self.s, self.d
 
     def tokens(self, tokens: list, *refs) -> Iterator[tuple]:
-        """Each token's number and arrays; all are loaded before the first is used."""
+        """Each token's place and arrays; all are loaded before the first is used."""
         loaded = [[self.load(ref, self.token(t)) for ref in refs] for t in tokens]
         return ((t, *arrays) for t, arrays in zip(tokens, loaded, strict=True))
 
     def rate(self, A_ref, n):
         return self.load(A_ref, (n, self.s, self.d), (1,) if self.along_k else (0, 1))
 
-    def row(self, ref, t, n):
+    def row(self, ref, t: tuple, n):
         """B or C."""
-        return self.load(ref, (self.k, t, n, self.s), (0,))
+        index = (self.s, self.k, *t, n) if self.first == "s" else (self.k, *t, n, self.s)
+        return self.load(ref, index, (0,))
 
     def load(self, ref, index, axes: tuple[int, ...] = (0, 1)):
         """An array "r c", or one with the given axes of it, broadcast to the others."""

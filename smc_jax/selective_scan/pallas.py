@@ -29,7 +29,7 @@ def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int, interpret: Any 
 
     fold = _Fold(x.shape, A.shape[0], chunk, kernels)
     options = {"reverse": reverse, "interpret": interpret}
-    x, dt = fold.tokens(_checked(x, interpret)), fold.tokens(dt)
+    x, dt = fold.tokens(checked(x, interpret)), fold.tokens(dt)
     A, B, C = fold.rates(A), fold.matrices(B), fold.matrices(C)
     handed, steps = kernels.ends(x, dt, A, B, fold.wide, **options)
     starts, end = _carry(A, handed, steps, fold.state(start), reverse=reverse)
@@ -43,7 +43,7 @@ def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int, int
 
     fold = _Fold(x.shape, A.shape[0], chunk, kernels)
     options = {"reverse": reverse, "interpret": interpret}
-    x, dt, dy = fold.tokens(_checked(x, interpret)), fold.tokens(dt), fold.tokens(dy)
+    x, dt, dy = fold.tokens(checked(x, interpret)), fold.tokens(dt), fold.tokens(dy)
     A, B, C = fold.rates(A), fold.matrices(B), fold.matrices(C)
     if fold.parts == 1:
         starts = fold.states(starts)
@@ -63,7 +63,7 @@ def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int, int
 
 
 def _carry(A, handed, steps, start, *, reverse: bool):
-    decay = jnp.exp2(A[:, None] * steps[:, 0])
+    decay = jnp.exp2(A[:, None] * steps)
     return two_level.carry(decay, handed, start, reverse=reverse)
 
 
@@ -85,39 +85,49 @@ class _Fold:
         # More channels than a row has lanes are more than one block's share.
         lanes = min(WARP, 2 ** (self.width - 1).bit_length())
         rows = WARPGROUP // lanes
+        # The gradient's registers are full with one channel a lane; where a warp has one row, the
+        # other kernels take two, of one row or of two.
+        wide_rows, wide = rows, lanes
+        if lanes == WARP:
+            two = -(-self.width // WARP) % 2 == 0
+            wide_rows, wide = (rows, 2 * WARP) if two else (2 * rows, WARP)
         # Rows are chunks or sequences, whichever leave fewer lanes idle. Sequences lie next to each
         # other in memory.
         chunks, sequences = self.chunks * self.parts, self.batch * self.groups
-        idle_k, idle_s = (_multiple(n, rows) / n for n in (chunks, sequences))
+        idle_k, idle_s = (_multiple(n, wide_rows) / n for n in (chunks, sequences))
         along = "s" if idle_s <= idle_k else "k"
-        self.full_chunks = _multiple(chunks, rows if along == "k" else 1)
+        self.full_chunks = _multiple(chunks, wide_rows if along == "k" else 1)
         self.full_lanes = (
-            _multiple(sequences, rows if along == "s" else 1),
+            _multiple(sequences, wide_rows if along == "s" else 1),
             _multiple(self.width, lanes),
         )
-        # Two channels to a lane of a kernel; the gradient's registers are full with one.
-        two = lanes == WARP and self.full_lanes[1] % (2 * WARP) == 0
-        self.wide = kernels.Tile(rows, 2 * WARP if two else lanes, along)
-        self.narrow = kernels.Tile(rows, lanes, along)
+        self.first = "s" if lanes == WARP else "k"
+        self.wide = kernels.Tile(wide_rows, wide, along, self.first)
+        self.narrow = kernels.Tile(rows, lanes, along, self.first)
 
     def tokens(self, v):
-        """ "l b g d" as "k t s d"."""
-        return self._part(rearrange(v, "l b g d -> l (b g) d"), self.full_lanes)
+        """ "l b g d" as "k t s d" or "s k t d"."""
+        v = self._part(rearrange(v, "l b g d -> l (g b) d"), self.full_lanes)
+        return rearrange(v, "k t s d -> s k t d") if self.first == "s" else v
 
     def tokens_back(self, v):
+        v = rearrange(v, "s k t d -> k t s d") if self.first == "s" else v
         return self._lanes_back(self._join(v))
 
     def matrices(self, v):
-        """ "l n b g" as "k t n s"."""
-        return self._part(rearrange(v, "l n b g -> l n (b g)"), (v.shape[1], self.full_lanes[0]))
+        """ "l n b g" as "k t n s" or "s k t n"."""
+        v = rearrange(v, "l n b g -> l n (g b)")
+        v = self._part(v, (v.shape[1], self.full_lanes[0]))
+        return rearrange(v, "k t n s -> s k t n") if self.first == "s" else v
 
     def matrices_back(self, v):
+        """ "k t n s" as "l n b g"."""
         v = self._join(v)[..., : self.batch * self.groups]
-        return rearrange(v, "l n (b g) -> l n b g", b=self.batch)
+        return rearrange(v, "l n (g b) -> l n b g", b=self.batch)
 
     def rates(self, A):
         """ "n g d" as "n s d", of powers of two."""
-        A = repeat(A * math.log2(math.e), "n g d -> n (b g) d", b=self.batch)
+        A = repeat(A * math.log2(math.e), "n g d -> n (g b) d", b=self.batch)
         return _fill(A, (A.shape[0], *self.full_lanes))
 
     def rates_back(self, dA):
@@ -126,14 +136,14 @@ class _Fold:
 
     def state(self, h):
         """ "n b g d" as "n s d"."""
-        return _fill(rearrange(h, "n b g d -> n (b g) d"), (h.shape[0], *self.full_lanes))
+        return _fill(rearrange(h, "n b g d -> n (g b) d"), (h.shape[0], *self.full_lanes))
 
     def state_back(self, h):
         return self._lanes_back(h)
 
     def states(self, h):
         """ "k n b g d" as "n k s d", if chunks have one part."""
-        h = rearrange(h, "k n b g d -> n k (b g) d")
+        h = rearrange(h, "k n b g d -> n k (g b) d")
         return _fill(h, (h.shape[0], self.full_chunks, *self.full_lanes))
 
     def states_back(self, h, *, reverse: bool):
@@ -156,7 +166,7 @@ class _Fold:
 
     def _lanes_back(self, v):
         v = v[..., : self.batch * self.groups, : self.width]
-        return v.reshape(*v.shape[:-2], self.batch, self.groups, self.width)
+        return rearrange(v, "... (g b) d -> ... b g d", b=self.batch)
 
 
 def _multiple(size: int, of: int) -> int:
@@ -168,7 +178,7 @@ def _fill(v, shape: tuple[int, ...]):
     return jnp.pad(v, [(0, full - used) for used, full in zip(v.shape, shape, strict=True)])
 
 
-def _checked(x, interpret):
+def checked(x, interpret):
     """x, which cannot be compiled for a platform that the kernels do not run on."""
     if x.dtype != jnp.float32:
         raise ValueError(f"selective_scan: pallas computes in float32, not {x.dtype}")

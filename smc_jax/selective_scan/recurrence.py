@@ -1,11 +1,10 @@
 """The recurrence itself, by any method, on arrays that lie as the loops read them."""
 
-import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from smc_jax.selective_scan import analytic, associative, reference
+from smc_jax.selective_scan.mapping import vary_alike
 
 METHODS = ("auto", "reference", "associative", *analytic.METHODS)
 
@@ -31,18 +30,10 @@ def recurrence(
     """
     if start is None:
         start = jnp.zeros((A.shape[0], *x.shape[1:]), x.dtype)
-    x, dt, A, B, C, start = _vary_alike(x, dt, A, B, C, start)
+    x, dt, A, B, C, start = vary_alike(x, dt, A, B, C, start)
     if method == "reference":
         return reference.scan(x, dt, A, B, C, start, reverse=reverse)
     if method == "associative":
         return associative.scan(x, dt, A, B, C, start, reverse=reverse)
-    chunk = min(chunk, x.shape[0]) if chunk else analytic.chunk_of(x.shape[0])
+    chunk = min(chunk, x.shape[0]) if chunk else analytic.chunk_of(x.shape[0], method)
     return analytic.scan(x, dt, A, B, C, start, method, reverse, chunk)
-
-
-def _vary_alike(*arrays: Array) -> list[Array]:
-    """Inside `jax.shard_map`, loops want arrays that vary over the same axes of the mesh."""
-    varying = [jax.typeof(v).manual_axis_type.varying for v in arrays]
-    axes = frozenset().union(*varying)
-    missing = (tuple(axes - there) for there in varying)
-    return [lax.pcast(v, m, to="varying") for v, m in zip(arrays, missing, strict=True)]

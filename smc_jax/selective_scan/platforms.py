@@ -1,0 +1,84 @@
+"""Which of several equal functions runs: known when a program is compiled, not when traced."""
+
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
+
+HOPPER = 9.0
+"""The least compute capability that the kernels are for."""
+
+
+def choose(*args: jax.Array, kernel: Callable, gpu: Callable, other: Callable):
+    """Calls `kernel` where our kernels run, `gpu` on another GPU, and `other` elsewhere.
+
+    The kernels run in float32, on a GPU of this machine that they are for, in a program that is for
+    one device or, inside `jax.shard_map`, for each: the compiler cannot divide them among several.
+    An exported program (`jax.export`) has none: it may run on any GPU.
+
+    Args:
+      kernel, gpu, other: functions of `args`, equal in all but speed, that return tuples of arrays.
+    """
+    if all(v.dtype == jnp.float32 for v in args):
+
+        def cuda(*args):
+            return tuple(_kernel_or_gpu.bind(*args, kernel=kernel, gpu=gpu))
+    else:
+        cuda = gpu
+    return lax.platform_dependent(*args, cuda=cuda, rocm=gpu, default=other)
+
+
+def has_kernels() -> bool:
+    """Whether the GPUs of this machine, if it has any, are those that our kernels are for."""
+    try:
+        # Not every build of jaxlib has what they import.
+        importlib.import_module("smc_jax.selective_scan.kernels")
+    except ImportError:
+        return False
+    found = gpus()
+    return bool(found) and all(float(gpu.compute_capability) >= HOPPER for gpu in found)
+
+
+def gpus() -> list[Any]:
+    """Those of NVIDIA that this process may use."""
+    try:
+        return jax.local_devices(backend="cuda")
+    except RuntimeError:
+        return []
+
+
+def _abstract(*avals, kernel, gpu):
+    del kernel
+    # Not jax.eval_shape: inside jax.shard_map, results vary over axes of the mesh.
+    return jax.make_jaxpr(gpu)(*avals).out_avals
+
+
+def _lower(context, *args, kernel, gpu):
+    module = context.module_context
+    here = set(module.platforms) == {"cuda"} and not module.lowering_parameters.for_export
+    function = kernel if here and _devices(module.axis_context) == 1 and has_kernels() else gpu
+    # Inside jax.shard_map types tell over which axes of the mesh an array varies; in a kernel none
+    # does.
+    plain = (jax.ShapeDtypeStruct(v.shape, v.dtype) for v in context.avals_in)
+    plain = jax.make_jaxpr(lambda *args: args)(*plain).in_avals
+    lower = mlir.lower_fun(function, multiple_results=True)
+    return lower(context.replace(avals_in=plain), *args)
+
+
+def _devices(axes) -> int:
+    """Among how many devices the compiler divides what is not divided already."""
+    if not hasattr(axes, "manual_axes"):
+        return getattr(axes, "num_devices", 1)
+    return math.prod(n for name, n in axes.mesh.shape.items() if name not in axes.manual_axes)
+
+
+_kernel_or_gpu = Primitive("kernel_or_gpu")
+_kernel_or_gpu.multiple_results = True
+_kernel_or_gpu.def_abstract_eval(_abstract)
+mlir.register_lowering(_kernel_or_gpu, _lower)

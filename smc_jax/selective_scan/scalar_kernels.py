@@ -1,0 +1,256 @@
+"""Kernels of the selective scan of scalar tokens, for NVIDIA GPUs by Pallas' Mosaic GPU backend.
+
+A lane has a sequence (the forward pass: two), whose tokens it takes one by one; neighbouring lanes
+read neighbouring numbers. dt, B and C are made of a token where they are needed. The second
+direction adds to what the first has written, lane by lane, while it is in the cache.
+
+Shapes: p sequences of l tokens for each of g SSMs; r directions; m numbers that describe an SSM.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+from jaxtyping import Array, Float
+
+from smc_jax.selective_scan.kernels import LANES
+
+# Tokens that are taken at a time, at most, and between two held states of the gradient: what is
+# recomputed of them lies in registers.
+STRIDE = 8
+# Bytes of shared memory for the held states, at most.
+HELD = 2**17
+
+Tokens = Float[Array, "l g p"]
+
+
+def fits(length: int, states: int) -> bool:
+    """Whether the gradient can hold its states of so many tokens."""
+    return length // _stride(length) * states * LANES * 4 <= HELD
+
+
+def outputs(x: Tokens, numbers: Float[Array, "r g m"], *, interpret: Any = None) -> Tokens:
+    """y, summed over the directions.
+
+    Args:
+      x: tokens of a multiple of 2 `LANES` sequences.
+      numbers: of each SSM slope and constant of dt, B and C, then A and D.
+    """
+    length, groups, _ = x.shape
+    states = _states(numbers.shape[-1])
+    stride = _stride(length)
+
+    def scalar_scan_outputs(x_ref, numbers_ref, y_ref):
+        block = _Block(x.shape, 2 * LANES, interpret)
+        for direction in range(numbers.shape[0]):
+            ssm = block.ssm(numbers_ref, direction)
+
+            def step(i, h, direction=direction, ssm=ssm):
+                tokens = [i * stride + j for j in range(stride)]
+                if direction:
+                    tokens = [length - 1 - t for t in tokens]
+                # All loads come first, so that the memory's latency is waited for once.
+                xs = [block.load(x_ref, t) for t in tokens]
+                ys = [block.load(y_ref, t) if direction else block.zeros() for t in tokens]
+                for t, x, y in zip(tokens, xs, ys, strict=True):
+                    dt, _ = _softplus(ssm.affine(0, x))
+                    entering = dt * x
+                    h = [ssm.decay(n, dt) * h + entering * ssm.entry(n, x) for n, h in enumerate(h)]
+                    y += ssm.D[0] * x
+                    for n in range(states):
+                        y += h[n] * ssm.exit(n, x)
+                    block.store(y_ref, (t,), y)
+                return tuple(h)
+
+            lax.fori_loop(0, length // stride, step, (block.zeros(),) * states)
+
+    (y,) = _run(scalar_scan_outputs, (x, numbers), (x.shape,), groups, 2 * LANES, interpret)
+    return y
+
+
+def gradients(
+    x: Tokens, numbers: Float[Array, "r g m"], dy: Tokens, *, interpret: Any = None
+) -> tuple[Tokens, Float[Array, "r m g p"]]:
+    """dx, and of each sequence what it adds to the gradient of the numbers.
+
+    Args: as of `outputs`, of a multiple of `LANES` sequences.
+    """
+    length, groups, sequences = x.shape
+    directions, _, count = numbers.shape
+    states = _states(count)
+    stride = _stride(length)
+    strides = length // stride
+
+    def scalar_scan_gradients(x_ref, numbers_ref, dy_ref, dx_ref, sums_ref, held_ref):
+        block = _Block(x.shape, LANES, interpret)
+        for direction in range(directions):
+            ssm = block.ssm(numbers_ref, direction)
+
+            def token(i, direction=direction):
+                return length - 1 - i if direction else i
+
+            def hold(i, h, ssm=ssm, token=token):
+                for n in range(states):
+                    held_ref[i, n] = h[n]
+                for j in range(stride):
+                    x = block.load(x_ref, token(i * stride + j))
+                    dt, _ = _softplus(ssm.affine(0, x))
+                    h = [ssm.decay(n, dt) * h + dt * x * ssm.entry(n, x) for n, h in enumerate(h)]
+                return tuple(h)
+
+            lax.fori_loop(0, strides, hold, (block.zeros(),) * states)
+
+            def back(i, carry, direction=direction, ssm=ssm, token=token):
+                i = strides - 1 - i
+                q, sums = list(carry[:states]), _SSM.of(carry[states:], states)
+                h = [held_ref[i, n] for n in range(states)]
+                tokens = [token(i * stride + j) for j in range(stride)]
+                xs = [block.load(x_ref, t) for t in tokens]
+                dys = [block.load(dy_ref, t) for t in tokens]
+                steps, kept = [], []
+                for x in xs:
+                    dt, slope = _softplus(ssm.affine(0, x))
+                    decays = [ssm.decay(n, dt) for n in range(states)]
+                    kept.append([a * h for a, h in zip(decays, h, strict=True)])
+                    h = [k + dt * x * ssm.entry(n, x) for n, k in enumerate(kept[-1])]
+                    steps.append((dt, slope, decays))
+                for j in reversed(range(stride)):
+                    x, dy, (dt, slope, decays) = xs[j], dys[j], steps[j]
+                    dx, ddt = ssm.D[0] * dy, block.zeros()
+                    for n in range(states):
+                        # As in tokens.gradients, with B and C made of x.
+                        B = ssm.entry(n, x)
+                        g = q[n] + ssm.exit(n, x) * dy
+                        dB, dC = g * dt * x, (kept[j][n] + dt * x * B) * dy
+                        through_A = g * kept[j][n]
+                        ddt += through_A * ssm.A[n] + g * B * x
+                        dx += g * B * dt + dB * ssm.slope[1 + n] + dC * ssm.slope[1 + states + n]
+                        sums.add(1 + n, dB, x)
+                        sums.add(1 + states + n, dC, x)
+                        sums.A[n] += through_A * dt
+                        q[n] = g * decays[n]
+                    ddt *= slope
+                    dx += ddt * ssm.slope[0]
+                    sums.add(0, ddt, x)
+                    sums.D[0] += dy * x
+                    if direction:
+                        dx += block.load(dx_ref, tokens[j])
+                    block.store(dx_ref, (tokens[j],), dx)
+                return (*q, *sums.numbers())
+
+            end = lax.fori_loop(0, strides, back, (block.zeros(),) * (states + count))
+            for m, v in enumerate(end[states:]):
+                block.store(sums_ref, (direction, m), v)
+
+    shapes = x.shape, (directions, count, groups, sequences)
+    scratch = [(strides, states, LANES)]
+    return _run(scalar_scan_gradients, (x, numbers, dy), shapes, groups, LANES, interpret, scratch)
+
+
+class _SSM(NamedTuple):
+    """The numbers of an SSM, or the gradients of each."""
+
+    slope: list
+    constant: list
+    A: list
+    D: list
+
+    @classmethod
+    def of(cls, numbers: Sequence, states: int) -> "_SSM":
+        k = 1 + 2 * states
+        ends = k, 2 * k, 2 * k + states, 2 * k + states + 1
+        return cls(*(list(numbers[i:j]) for i, j in itertools.pairwise((0, *ends))))
+
+    def numbers(self) -> list:
+        return [v for part in self for v in part]
+
+    def affine(self, i: int, x):
+        """dt before softplus, a number of B or one of C, of a token."""
+        return x * self.slope[i] + self.constant[i]
+
+    def entry(self, n: int, x):
+        """A number of B."""
+        return self.affine(1 + n, x)
+
+    def exit(self, n: int, x):
+        """A number of C."""
+        return self.affine(1 + len(self.A) + n, x)
+
+    def decay(self, n: int, dt):
+        return jnp.exp2(dt * (self.A[n] * math.log2(math.e)))
+
+    def add(self, i: int, v, x) -> None:
+        """The gradient of what `affine` gives."""
+        self.slope[i] += v * x
+        self.constant[i] += v
+
+
+class _Block:
+    """Inside a kernel: where this block's numbers lie in memory."""
+
+    def __init__(self, shape: tuple[int, ...], lanes: int, interpret: Any):
+        sequences = shape[2]
+        self.layout = None if interpret else plgpu.Layout.WG_STRIDED((lanes,), lanes // LANES)
+        self.lanes = lanes
+        block = lax.axis_index("block")
+        self.group = lax.div(block, sequences // lanes)
+        self.sequences = pl.ds(lax.rem(block, sequences // lanes) * lanes, lanes)
+
+    def load(self, ref, *index):
+        return ref[(*index, self.group, self.sequences)]
+
+    def store(self, ref, index: tuple, v) -> None:
+        ref[(*index, self.group, self.sequences)] = v
+
+    def ssm(self, numbers_ref, direction: int) -> _SSM:
+        numbers = [numbers_ref[direction, self.group, m] for m in range(numbers_ref.shape[-1])]
+        return _SSM.of(numbers, _states(len(numbers)))
+
+    def zeros(self):
+        v = jnp.zeros(self.lanes, jnp.float32)
+        return v if self.layout is None else plgpu.layout_cast(v, self.layout)
+
+
+def _softplus(v):
+    """softplus of v, exact to the last bits however small it is, and its derivative."""
+    e = jnp.exp2(jnp.abs(v) * -math.log2(math.e))
+    # log(1 + e) = 2 artanh(e / (2 + e)), whose argument is at most 1/3.
+    s = e / (2 + e)
+    square = s * s
+    series = jnp.full_like(v, 1 / 15)
+    for power in range(13, 0, -2):
+        series = series * square + 1 / power
+    inverse = 1 / (1 + e)
+    return jnp.maximum(v, 0) + 2 * s * series, jnp.where(v >= 0, 1, e) * inverse
+
+
+def _states(numbers: int) -> int:
+    """n, of SSMs that so many numbers describe."""
+    return (numbers - 3) // 5
+
+
+def _stride(length: int) -> int:
+    return max(n for n in range(1, STRIDE + 1) if length % n == 0)
+
+
+def _run(kernel, arguments, shapes, groups: int, lanes: int, interpret, scratch=()):
+    run = plgpu.kernel(
+        kernel,
+        out_type=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
+        scratch_types=[plgpu.SMEM(shape, jnp.float32) for shape in scratch],
+        grid=(groups * (arguments[0].shape[2] // lanes),),
+        grid_names=("block",),
+        compiler_params=plgpu.CompilerParams(
+            approx_math=True,
+            unsafe_no_auto_barriers=True,  # A lane reads what it has written itself, and no more.
+            lowering_semantics=plgpu.LoweringSemantics.Lane,
+        ),
+        interpret=interpret,
+    )
+    return tuple(run(*arguments))

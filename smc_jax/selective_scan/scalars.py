@@ -1,0 +1,179 @@
+"""The selective scan of scalar tokens, whose step size, B and C are affine in the token itself.
+
+So many are the inputs of the recurrence here, for each number of x, that to make, move and keep
+them costs far more than the recurrence. No method keeps them for the gradient. The kernels make
+them token by token, in the lane of a sequence, and never write them to memory; the others, for some
+sequences at a time.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange, repeat
+from jax import lax
+from jaxtyping import Array, Float
+
+from smc_jax.selective_scan import pallas, platforms
+from smc_jax.selective_scan.mapping import joining, vary_alike
+from smc_jax.selective_scan.recurrence import recurrence
+
+# Numbers of state in the scans that run together. On a CPU, B and C of so many sequences stay in
+# the cache; on a GPU, more would hold those of a whole large image in memory.
+CPU_STATE = 2**11
+GPU_STATE = 2**24
+
+Tokens = Float[Array, "g p l"]
+
+
+class ScalarSSM(NamedTuple):
+    """SSMs of scalar tokens with n states: g of them, for r directions, forward and reverse."""
+
+    slope: Float[Array, "r g k"]
+    """What dt (before softplus), B and C are multiples of a token by: k = 1 + 2n."""
+    constant: Float[Array, "r g k"]
+    """What is added to that."""
+    A: Float[Array, "r g n"]
+    D: Float[Array, "r g"]
+
+
+def scan(x: Tokens, ssm: ScalarSSM, method: str = "auto") -> Tokens:
+    """Runs p sequences of l scalar tokens through each SSM; sums over its directions.
+
+    Args:
+      method: see `selective_scan`; `auto` is `pallas` where there are kernels.
+    """
+    if method in _DIFFERENTIABLE:
+        return _by_recurrence(x, *ssm, method=method)
+    return _scan(*vary_alike(x, *ssm), method)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _scan(x, slope, constant, A, D, method):
+    (y,) = _function("forward", method)(x, slope, constant, A, D)
+    return y
+
+
+def _scan_forward(x, slope, constant, A, D, method):
+    return _scan(x, slope, constant, A, D, method), (x, slope, constant, A, D)
+
+
+def _scan_backward(method, kept, dy):
+    return _function("backward", method)(*kept, dy)
+
+
+_scan.defvjp(_scan_forward, _scan_backward)
+
+
+@functools.cache
+def _function(name: str, method: str) -> Callable:
+    def other(method: str) -> Callable:
+        return jax.jit(functools.partial(METHODS[name], method=method))
+
+    kernel = jax.jit(KERNELS[name])
+    if method == "pallas":
+        run = kernel
+    elif method == "auto":
+        run = functools.partial(
+            platforms.choose, kernel=kernel, gpu=other("two_level"), other=other("chunked")
+        )
+    else:
+        run = other(method)
+    inputs = (0, 1, 1, 1, 1)
+    if name == "forward":
+        return joining(jax.jit(run), inputs, (0,))
+    return joining(jax.jit(run), (*inputs, 0), inputs)
+
+
+def _forward(x, slope, constant, A, D, *, method: str) -> tuple[Tokens]:
+    return (_by_recurrence(x, slope, constant, A, D, method=method),)
+
+
+def _backward(x, slope, constant, A, D, dy, *, method: str):
+    run = functools.partial(_by_recurrence, method=method)
+    return jax.vjp(run, x, slope, constant, A, D)[1](dy)
+
+
+def _kernel_forward(x, slope, constant, A, D, *, interpret: Any = None) -> tuple[Tokens]:
+    from smc_jax.selective_scan import scalar_kernels  # As in pallas.forward.
+
+    filled = _fill(pallas.checked(x, interpret), 2 * pallas.WARPGROUP)
+    y = scalar_kernels.outputs(filled, _numbers(slope, constant, A, D), interpret=interpret)
+    return (_empty(y, x.shape[1]),)
+
+
+def _kernel_backward(x, slope, constant, A, D, dy, *, interpret: Any = None):
+    from smc_jax.selective_scan import scalar_kernels
+
+    if not scalar_kernels.fits(x.shape[2], A.shape[-1]):
+        return _backward(x, slope, constant, A, D, dy, method="pallas")
+    filled, dy = (_fill(v, pallas.WARPGROUP) for v in (pallas.checked(x, interpret), dy))
+    numbers = _numbers(slope, constant, A, D)
+    dx, sums = scalar_kernels.gradients(filled, numbers, dy, interpret=interpret)
+    ends = (slope.shape[-1], 2 * slope.shape[-1], numbers.shape[-1] - 1)
+    *sums, dD = jnp.split(rearrange(sums.sum(-1), "r m g -> r g m"), ends, -1)
+    return _empty(dx, x.shape[1]), *sums, dD[..., 0]
+
+
+def _numbers(slope, constant, A, D) -> Float[Array, "r g m"]:
+    return jnp.concatenate([slope, constant, A, D[..., None]], -1)
+
+
+def _fill(v: Tokens, of: int) -> Float[Array, "l g q"]:
+    """Sequences of zeros fill the last block of lanes."""
+    return jnp.pad(rearrange(v, "g p l -> l g p"), ((0, 0), (0, 0), (0, -v.shape[1] % of)))
+
+
+def _empty(v: Float[Array, "l g q"], sequences: int) -> Tokens:
+    return rearrange(v[..., :sequences], "l g p -> g p l")
+
+
+METHODS = {"forward": _forward, "backward": _backward}
+KERNELS = {"forward": _kernel_forward, "backward": _kernel_backward}
+# Methods that JAX differentiates, as often as one likes.
+_DIFFERENTIABLE = ("reference", "associative")
+
+
+def _by_recurrence(x: Tokens, slope, constant, A, D, *, method: str) -> Tokens:
+    groups, sequences, _ = x.shape
+    here = CPU_STATE if jax.default_backend() == "cpu" else GPU_STATE
+    budget = {"chunked": CPU_STATE, "two_level": GPU_STATE}.get(method, here)
+    size = min(sequences, max(1, budget // (groups * A.shape[-1])))
+    x = jnp.pad(x, ((0, 0), (0, -sequences % size), (0, 0)))
+
+    # B and C of some sequences are cheaper to make again for the gradient than to keep for all.
+    @jax.checkpoint
+    def block(x):
+        directions = zip(slope, constant, A, D, strict=True)
+        return sum(
+            _direction(x, *ssm, reverse=bool(i), method=method) for i, ssm in enumerate(directions)
+        )
+
+    y = lax.map(block, rearrange(x, "g (m p) l -> m l g p", p=size))
+    return rearrange(y, "m l g p -> g (m p) l")[:, :sequences]
+
+
+def _direction(x: Float[Array, "l g p"], slope, constant, A, D, *, reverse: bool, method: str):
+    """Sequences lie next to each other in every array here, as they do inside the scan."""
+    state, sequences = A.shape[-1], x.shape[2]
+    # The barrier keeps the sum over tokens, in the gradient of these, apart from that over
+    # sequences: a CPU adds rows of them many times faster than numbers one by one.
+    slope, constant, D = (
+        lax.optimization_barrier(repeat(v, "g k -> k g p", p=sequences))
+        for v in (slope, constant, D[:, None])
+    )
+    # One by one, since a sum over them, in the gradient of x, would be slow too.
+    dt, *BC = (x * slope[i] + constant[i] for i in range(1 + 2 * state))
+    B, C = (jnp.stack(v, 1) for v in (BC[:state], BC[state:]))
+    y, _ = recurrence(
+        rearrange(x, "l g p -> l 1 (g p) 1"),
+        rearrange(jax.nn.softplus(dt), "l g p -> l 1 (g p) 1"),
+        repeat(A, "g n -> n (g p) 1", p=sequences),
+        rearrange(B, "l n g p -> l n 1 (g p)"),
+        rearrange(C, "l n g p -> l n 1 (g p)"),
+        reverse=reverse,
+        method=method,
+    )
+    return rearrange(y, "l 1 (g p) 1 -> l g p", p=sequences) + D[0] * x

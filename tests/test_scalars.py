@@ -1,0 +1,144 @@
+"""The selective scan of scalar tokens: by every method, in kernels, against a float64 loop."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from smc_jax.selective_scan import METHODS, scalars
+from smc_jax.selective_scan.scalars import ScalarSSM
+from tests.test_pallas import InterpretGPUParams, gpu
+from tests.test_selective_scan import error, token_loop
+
+__all__ = ["gpu"]
+
+# Groups, sequences, tokens, states; directions.
+SHAPES = {
+    "one token": (1, 3, 1, 2, 2),
+    "one direction": (2, 5, 8, 4, 1),
+    "prime length": (2, 3, 11, 2, 2),
+    "several strides": (3, 4, 24, 4, 2),
+    "several blocks": (1, 300, 2, 1, 2),
+}
+
+
+def draw(groups, sequences, length, states, directions, scale=1.0):
+    r = np.random.default_rng(0)
+    lead = (directions, groups)
+    slope, constant = r.standard_normal((2, *lead, 1 + 2 * states))
+    constant[..., 0] -= 3  # steps about as small as Mamba's
+    rates = -np.exp(r.standard_normal((*lead, states)))
+    arrays = slope * scale, constant, rates, r.standard_normal(lead)
+    x, dy = r.standard_normal((2, groups, sequences, length))
+    x, dy, *ssm = (jnp.asarray(v, jnp.float32) for v in (x, dy, *arrays))
+    return x, ScalarSSM(*ssm), dy
+
+
+def loop(x, ssm):
+    """y in float64, a sequence and a direction at a time."""
+    x, *ssm = (np.asarray(v, np.float64) for v in (x, *ssm))
+    y = np.zeros_like(x)
+    for direction, (slope, constant, rates, skips) in enumerate(zip(*ssm, strict=True)):
+        for g, (A, D) in enumerate(zip(rates, skips, strict=True)):
+            affine = x[g, :, :, None] * slope[g] + constant[g]
+            dt = np.logaddexp(0, affine[..., :1])
+            B, C = np.split(affine[:, :, None, 1:], 2, -1)
+            states = np.zeros((len(dt), 1, len(A)))
+            nothing = x[g][..., None] * 0, states
+            y[g] += token_loop(
+                x[g][..., None], dt, A[None], B, C, D[None], states, *nothing, bool(direction)
+            )[0][..., 0]
+    return y
+
+
+def run(x, ssm, dy, method):
+    function = functools.partial(scalars.scan, method=method)
+    y, back = jax.vjp(function, x, ssm)
+    return y, *jax.tree.leaves(back(dy))
+
+
+def check(got, x, ssm, dy, value=1e-6, gradient=1e-5):
+    assert error(got[0], loop(x, ssm)) < value
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda v: jnp.asarray(np.asarray(v), jnp.float64), (x, ssm, dy))
+        _, *wanted = jax.jit(functools.partial(run, method="reference"))(*wide)
+    for ours, theirs in zip(got[1:], wanted, strict=True):
+        assert error(ours, np.asarray(theirs)) < gradient
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "pallas"])
+def test_every_method_equals_the_loop(method):
+    x, ssm, dy = draw(2, 70, 9, 3, 2)
+    check(jax.jit(functools.partial(run, method=method))(x, ssm, dy), x, ssm, dy)
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    interpret = {"interpret": InterpretGPUParams()}
+    for name, kernel in scalars.KERNELS.items():
+        monkeypatch.setitem(scalars.KERNELS, name, functools.partial(kernel, **interpret))
+    scalars._function.cache_clear()
+    yield
+    scalars._function.cache_clear()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.usefixtures("interpreted")
+def test_kernels_equal_the_loop(shape):
+    x, ssm, dy = draw(*shape)
+    check(run(x, ssm, dy, "pallas"), x, ssm, dy)
+
+
+@pytest.mark.parametrize("scale", [0.0, 100.0])
+@pytest.mark.usefixtures("interpreted")
+def test_no_step_size_overflows(scale):
+    x, ssm, dy = draw(1, 3, 6, 2, 2, scale)
+    check(run(x, ssm, dy, "pallas"), x, ssm, dy, 2e-6, 2e-5)
+
+
+def test_under_vmap():
+    x, ssm, dy = draw(2, 6, 7, 2, 2)
+    mapped = jax.vmap(functools.partial(run, method="chunked"), (0, 1, 0), 0)
+    one = jax.tree.map(lambda v: v[:, :, None], ssm)
+    got = mapped(x[:, None], one, dy[:, None])
+    wanted = run(x, ssm, dy, "chunked")
+    np.testing.assert_allclose(got[0][:, 0], wanted[0], rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(got[2:], wanted[2:], strict=True):
+        np.testing.assert_allclose(ours[:, :, 0].swapaxes(0, 1), theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_compiles_for_a_gpu():
+    """As far as is possible where there is none."""
+    arguments = draw(2, 300, 64, 4, 2)
+    step = jax.jit(functools.partial(run, method="pallas"))
+    text = step.trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("@mosaic_gpu_v2") == 2
+
+
+@pytest.mark.parametrize("name", ["forward", "backward"])
+def test_other_platforms_are_named(name):
+    x, ssm, dy = draw(1, 2, 3, 2, 1)
+    given = (x, *ssm) if name == "forward" else (x, *ssm, dy)
+    traced = jax.jit(scalars.KERNELS[name]).trace(*given)
+    with pytest.raises(ValueError, match="this is cpu: take method='auto'"):
+        traced.lower(lowering_platforms=("cpu",))
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("shape", [*SHAPES.values(), (8, 1000, 64, 4, 2), (2, 700, 37, 4, 2)])
+def test_kernels_equal_the_loop_on_gpu(shape):
+    x, ssm, dy = draw(*shape)
+    step = jax.jit(functools.partial(run, method="pallas"))
+    check(step(x, ssm, dy), x, ssm, dy, 2e-6, 2e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+def test_is_the_same_every_time_on_gpu():
+    arguments = draw(4, 40000, 64, 4, 2)
+    step = jax.jit(functools.partial(run, method="auto"))
+    assert "mosaic_gpu_v2" in step.lower(*arguments).as_text()
+    jax.tree.map(np.testing.assert_array_equal, step(*arguments), step(*arguments))
