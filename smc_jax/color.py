@@ -24,6 +24,10 @@ T = TypeVar("T")
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
+# Of two exposures: the luma at which colour is half noise; how much stronger a chroma becomes, at
+# most; how far from the middle a luma may lie (standard deviation); where a colour begins to clip.
+NOISE, STRONGER, EXPOSED, CLIPPED = 0.05, 2.5, 0.2, 0.95
+
 
 def read(path: str | Path) -> Stored:
     """Reads an image file: EXIF rotation applied, transparency dropped, palettes resolved.
@@ -125,26 +129,33 @@ def is_color(image: Stored) -> bool:
     return image.ndim == 3 and bool((image != image[..., :1]).any())
 
 
-def recolor(y: Luma, a: Stored, b: Stored) -> Stored:
+def recolor(y: Luma, a: Stored, b: Stored, *, exposures: bool = False) -> Stored:
     """Gives fused luma the colour of its sources.
 
-    Of two colour sources the chroma is averaged with its own strength as the weight, of one it is
-    taken as it is, and two grey sources give a grey image.
+    Of two colour sources the chroma is averaged, of one it is taken as it is, and two grey sources
+    give a grey image. The weight of a chroma is its strength.
 
     Args:
       y: fused luma in [0, 1].
       a: the first source.
       b: the second source, of the same size.
+      exposures: the sources are two exposures of one scene (ours). A chroma is as strong as its
+        luma; each is made as strong as the fused luma asks for, and its weight tells how well its
+        pixel is exposed.
 
     Returns:
       An image of float32 if a source is, of 16 bits if a source has 16, else of 8.
     """
-    colored = [chroma(image) for image in (a, b) if is_color(image)]
+    colored = [image for image in (a, b) if is_color(image)]
     if not colored:
         rgb = y
     else:
-        weights = [np.abs(c) + 1e-6 for c in colored]
-        c = np.average(colored, axis=0, weights=weights)
+        found = [chroma(image) for image in colored]
+        weights = [np.abs(c) + 1e-6 for c in found]
+        if exposures:
+            scales, weights = zip(*(_exposure(y, image) for image in colored), strict=True)
+            found = [c * scale for c, scale in zip(found, scales, strict=True)]
+        c = np.average(found, axis=0, weights=np.broadcast_to(weights, np.shape(found)))
         blue, red = c[..., 0], c[..., 1]
         green = -(0.114 * 1.772 * blue + 0.299 * 1.402 * red) / 0.587
         rgb = y[..., None] + np.stack([1.402 * red, green, 1.772 * blue], -1)
@@ -153,6 +164,18 @@ def recolor(y: Luma, a: Stored, b: Stored) -> Stored:
         return rgb.astype(np.float32)
     kind = np.uint16 if np.uint16 in (a.dtype, b.dtype) else np.uint8
     return np.rint(rgb * np.iinfo(kind).max).astype(kind)
+
+
+def _exposure(y: Luma, image: Stored) -> tuple[Float[np.ndarray, "h w 1"], ...]:
+    """How much stronger the chroma of an exposure should be in an image of luma y, and its weight,
+    which is small where the pixel is dark, bright or, in one of its colours, clipped.
+    """
+    own = luma(image)
+    scale = np.minimum((y + NOISE) / (own + NOISE), STRONGER)
+    well = np.exp(-((own - 0.5) ** 2) / (2 * EXPOSED**2))
+    clipped = np.clip((_unit(image).max(-1) - CLIPPED) / (1 - CLIPPED), 0, 1)
+    weight = well * (1.02 - clipped) + 1e-9  # Where both are clipped, both count.
+    return scale[..., None], weight[..., None]
 
 
 def same_size(a: np.ndarray, b: np.ndarray, what: str) -> None:

@@ -116,7 +116,8 @@ class Fuser:
         """
         color.same_size(a, b, "the sources")
         a, b = tasks.in_order(self._task, a, b)
-        return color.recolor(self.luma(color.luma(a), color.luma(b), max_memory), a, b)
+        y = self.luma(color.luma(a), color.luma(b), max_memory)
+        return color.recolor(y, a, b, exposures=self._task == "meif")
 
     def luma(self, a: Luma, b: Luma, max_memory: int | None = None) -> Luma:
         """Fuses two luma images in [0, 1].

@@ -181,6 +181,31 @@ def test_recolor_of_two_color_sources():
         np.testing.assert_allclose(found[r, c], rgb, atol=0.6)
 
 
+def test_recolor_of_exposures():
+    scene = RNG.uniform(0.2, 0.8, (16, 24, 3)).astype(np.float32)
+    dark, bright = 0.4 * scene, np.minimum(2.5 * scene, 1)
+    y = color.luma(scene)
+
+    def error(*sources, **kind):
+        return np.abs(color.recolor(y, *sources, **kind) - scene).mean()
+
+    assert error(dark, bright, exposures=True) < error(dark, bright) / 2
+    # Sources that are as bright as the result have its colour already.
+    assert error(scene, scene, exposures=True) < 1e-6
+    # What is clipped says little, whether a false hue is left of it or none.
+    yellow = np.ones_like(scene) * [1, 1, 0.5]
+    for clipped in (yellow, np.ones_like(scene)):
+        assert error(dark, clipped, exposures=True) < error(dark, clipped) / 2
+
+
+def test_recolor_makes_no_colour_of_noise():
+    """In the dark, a chroma is strengthened no further than some times."""
+    dark = RNG.uniform(0, 0.02, (16, 24, 3)).astype(np.float32)
+    y = np.full((16, 24), 0.5, np.float32)
+    found = color.chroma(color.recolor(y, dark, np.ones_like(dark), exposures=True))
+    assert np.abs(found).max() < 3 * np.abs(color.chroma(dark)).max()
+
+
 def test_recolor_keeps_sixteen_bits_and_luma():
     y = RNG.uniform(0.45, 0.55, (5, 7)).astype(np.float32)
     muted = (RGB // 8 + 112).astype(np.uint8)
