@@ -23,12 +23,14 @@ ON_GPU = jax.default_backend() == "gpu"
 # The kernels are for a GPU, on which loops over all tokens take seconds.
 NOT_HERE = ("auto", "reference", "chunked") if ON_GPU else ("auto", "pallas")
 METHODS = [method for method in ALL if method not in NOT_HERE]
+CALLS = 20 if ON_GPU else 1
 # Numbers of all states, of which `associative` needs several arrays.
 LARGE = 2**30
 # batch, tokens, groups, channels a group, state.
 GPU_SHAPES = {
     "307200 tokens, width 128": (1, 307200, 1, 128, 16),
     "307200 tokens, width 256": (1, 307200, 1, 256, 16),
+    "307200 tokens, width 64": (1, 307200, 1, 64, 16),
     "307200 tokens, width 32": (1, 307200, 1, 32, 16),
     "76800 tokens, width 128": (1, 76800, 1, 128, 16),
     "8192 tokens, 8 groups of 32": (1, 8192, 8, 32, 16),
@@ -82,7 +84,7 @@ def scalar_inputs(groups, sequences, length, state):
     r = np.random.default_rng(0)
     k, lead = 1 + 2 * state, (2, groups)
     x = jnp.asarray(r.standard_normal((groups, sequences, length)), jnp.float32)
-    slope, constant = (jnp.asarray(r.uniform(-1, 1, (*lead, k)), jnp.float32) for _ in "ab")
+    slope, constant = (jnp.asarray(r.uniform(-1, 1, (*lead, k)), jnp.float32) for _ in range(2))
     A = -jnp.tile(jnp.arange(1.0, state + 1), (*lead, 1))
     return x, ScalarSSM(slope, constant.at[..., 0].add(-3), A, jnp.ones(lead))
 
@@ -171,7 +173,8 @@ def rivals(groups):
 
 
 def main() -> None:
-    print(f"{jax.devices()[0].device_kind}, float32; medians of 5 turns, all methods in each turn")
+    kind = jax.devices()[0].device_kind
+    print(f"{kind}, float32; medians of 5 turns of {CALLS} calls, all methods in each turn")
     rows = []
     for name, shape in SHAPES.items():
         batch, length, groups, width, state = shape
@@ -205,7 +208,8 @@ def main() -> None:
 def _rows(name, made):
     kinds = ("forward", "both")
     seconds = interleaved(
-        {(m, kind): run for m, of in made.items() for kind, run in zip(kinds, of, strict=False)}
+        {(m, kind): run for m, of in made.items() for kind, run in zip(kinds, of, strict=False)},
+        calls=CALLS,
     )
     rows = []
     for method, (*_, memory) in made.items():

@@ -53,19 +53,20 @@ def _depthwise(x: Features, kernel: Float[Array, "3 3 c"], bias: Float[Array, "c
 
 
 def _depthwise_forward(x, kernel, bias):
-    return _depthwise(x, kernel, bias), (x, kernel)
+    return _depthwise(x, kernel, bias), (x, kernel, bias)
 
 
 def _depthwise_backward(kept, dy):
-    """What JAX would derive: but it would make the nine products of dx one by one, and a GPU would
-    sum for dkernel and dbias with a lane for each channel.
+    """What JAX would derive, but for the order: it would make the nine products of dx one by one,
+    and a GPU would sum for dkernel and dbias with no more lanes than there are channels.
     """
-    x, kernel = kept
-    dx = _depthwise(dy, kernel[::-1, ::-1], jnp.zeros_like(kernel[0, 0]))
+    x, kernel, bias = kept
+    dx = _depthwise(dy, kernel[::-1, ::-1], jnp.zeros_like(bias))
     rows = [(v * dy).sum((0, 1)) for v in _shifted(x)] + [dy.sum((0, 1))]
     # The barrier keeps the sums over rows and columns apart.
     *dkernel, dbias = (v.sum(0) for v in lax.optimization_barrier(rows))
-    return dx, jnp.stack(dkernel).reshape(kernel.shape), dbias
+    dkernel = jnp.stack(dkernel).reshape(kernel.shape).astype(kernel.dtype)
+    return dx.astype(x.dtype), dkernel, dbias.astype(bias.dtype)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)

@@ -102,10 +102,10 @@ def scan_channels(
       x: g times p pixels.
       method: see `selective_scan`.
     """
-    groups = x.shape[0]
+    groups, wide = x.shape[0], _wide(x)
     ssms = [_scalar(_merge(ssm, groups)) for ssm in directions]
-    stacked = ScalarSSM(*map(jnp.stack, zip(*ssms, strict=True)))
-    return scalars.scan(_wide(x), stacked, method).astype(x.dtype)
+    stacked = (jnp.stack(v).astype(wide.dtype) for v in zip(*ssms, strict=True))
+    return scalars.scan(wide, ScalarSSM(*stacked), method).astype(x.dtype)
 
 
 def _wide(x: Array) -> Array:

@@ -14,6 +14,7 @@ import pytest
 from scipy import special
 
 from smc_jax import mafe, mccm, model, moe, scan_orders, ssm
+from smc_jax.conv import DepthwiseConv
 from smc_jax.selective_scan import METHODS
 
 WIDTH, STATE, CHANNEL_STATE, RANK = 4, 3, 2, 2
@@ -448,6 +449,34 @@ def test_gate(monkeypatch):
     assert (np.array(noisy) > 0).tolist() != (np.array(weights) > 0).tolist()
     for kept, row in zip(np.asarray(routing.chosen), noisy, strict=True):
         assert set(kept) == set(np.flatnonzero(row))
+
+
+@pytest.mark.parametrize("kinds", [("f4", "f4"), ("bf2", "f4"), ("f4", "bf2")])
+def test_gradient_of_depthwise_convolution(kinds):
+    """It is that of a grouped convolution, in the types of what it is the gradient of."""
+    kinds = [{"f4": jnp.float32, "bf2": jnp.bfloat16}[kind] for kind in kinds]
+    layer = DepthwiseConv()
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
+    p = layer.init(jax.random.key(1), x)["params"]
+    dy = jax.random.normal(jax.random.key(2), x.shape)
+
+    def grouped(p, x):
+        kernel = p["kernel"][:, :, None]
+        return p["bias"] + jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=3, precision="highest",
+        )  # fmt: skip
+
+    wanted = jax.vjp(grouped, p, x)[1](dy)
+    x, p = x.astype(kinds[0]), jax.tree.map(lambda v: v.astype(kinds[1]), p)
+    y, back = jax.vjp(lambda p, x: layer.apply({"params": p}, x), p, x)
+    got = back(dy.astype(y.dtype))
+    exact = jnp.bfloat16 not in kinds
+    for ours, theirs, given in zip(*map(jax.tree.leaves, (got, wanted, (p, x))), strict=True):
+        assert ours.dtype == given.dtype
+        np.testing.assert_allclose(
+            ours.astype("float32"), theirs, rtol=1e-4, atol=1e-4 if exact else 0.2
+        )
 
 
 @pytest.mark.parametrize("window", [1, 3, 4, 9])

@@ -155,6 +155,13 @@ def test_auto_takes_the_kernels_on_several_devices_inside_shard_map_alone():
 
 
 @pytest.mark.usefixtures("hopper")
+@pytest.mark.parametrize(("states", "wanted"), [(32, 4), (33, 0)])
+def test_auto_takes_the_kernels_for_what_fits_a_lane(states, wanted):
+    *arguments, _, _, _, _ = draw(1, 8, 1, 2, states)
+    assert kernels_in(automatic, arguments) == wanted
+
+
+@pytest.mark.usefixtures("hopper")
 def test_auto_does_without_in_float64():
     with jax.enable_x64(True):
         *arguments, _, _, _, _ = draw(2, 8, 1, 2, 2, dtype=np.float64)
@@ -182,13 +189,6 @@ ON_GPU = SHAPES | {
     "long chunks": ((1, 1100, 1, 48, 16), 512, True),
     "pixels": ((600, 64, 2, 1, 4), 64, False),
 }
-
-
-@pytest.fixture
-def gpu():
-    device = jax.devices()[0]
-    if device.platform != "gpu" or float(getattr(device, "compute_capability", 0)) < 9:
-        pytest.skip(f"needs an NVIDIA GPU, Hopper or newer; this is {device.device_kind}")
 
 
 @pytest.mark.gpu

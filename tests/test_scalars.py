@@ -7,12 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smc_jax.selective_scan import METHODS, scalars
+from smc_jax.selective_scan import METHODS, platforms, scalars
 from smc_jax.selective_scan.scalars import ScalarSSM
-from tests.test_pallas import InterpretGPUParams, gpu
+from tests.test_pallas import InterpretGPUParams
 from tests.test_selective_scan import error, token_loop
-
-__all__ = ["gpu"]
 
 # Groups, sequences, tokens, states; directions.
 SHAPES = {
@@ -109,12 +107,32 @@ def test_under_vmap():
         np.testing.assert_allclose(ours[:, :, 0].swapaxes(0, 1), theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_compiles_for_a_gpu():
+@pytest.mark.parametrize(
+    ("tokens", "states", "kernels"),
+    # Where no stride divides many tokens, shared memory does not hold the gradient's states.
+    [(64, 4, 2), (64, 8, 2), (67, 4, 2), (101, 4, 9)],
+)
+def test_compiles_for_a_gpu(tokens, states, kernels):
     """As far as is possible where there is none."""
-    arguments = draw(2, 300, 64, 4, 2)
+    arguments = draw(2, 300, tokens, states, 2)
     step = jax.jit(functools.partial(run, method="pallas"))
     text = step.trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
-    assert text.count("@mosaic_gpu_v2") == 2
+    assert text.count("@mosaic_gpu_v2") == kernels
+
+
+def test_auto_takes_the_kernels_for_what_fits_a_lane(monkeypatch):
+    monkeypatch.setattr(platforms, "has_kernels", lambda: True)
+    step = jax.jit(functools.partial(run, method="auto"))
+    for states, taken in ((16, True), (17, False)):
+        traced = step.trace(*draw(1, 3, 4, states, 1))
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+        assert ("scalar_scan" in text) == taken
+
+
+def test_unknown_method():
+    x, ssm, _ = draw(1, 2, 3, 2, 1)
+    with pytest.raises(ValueError, match="unknown method 'two-level'; it may be auto, reference"):
+        scalars.scan(x, ssm, "two-level")
 
 
 @pytest.mark.parametrize("name", ["forward", "backward"])

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from smc_jax.selective_scan.recurrence import METHODS, recurrence
+from smc_jax.selective_scan.recurrence import METHODS, check_method, recurrence
+
+__all__ = ["METHODS", "selective_scan"]
 
 Sequence = Float[Array, "b l d"]
 State = Float[Array, "b d n"]
@@ -105,9 +107,7 @@ def selective_scan(
 
 
 def _check(x, dt, A, B, C, D, z, dt_bias, initial_state, method, chunk) -> None:
-    if method not in METHODS:
-        known = ", ".join(METHODS)
-        raise ValueError(f"selective_scan: unknown method {method!r}; it may be {known}")
+    check_method(method)
     if chunk is not None and chunk < 1:
         raise ValueError(f"selective_scan: chunk is {chunk}; it must be at least 1")
     if x.ndim != 3:

@@ -40,9 +40,9 @@ _INPUTS = (_SEQUENCE, _SEQUENCE, 1, 3, 3)
 def chunk_of(length: int, method: str) -> int:
     """Tokens between two kept states: of a long sequence few are kept, for the memory's sake.
 
-    Not so where kernels run: a block of them holds no more at once, and would recompute the others.
+    Not so for the kernels: a block of them holds no more at once, and would recompute the others.
     """
-    kernels = method == "pallas" or (method == "auto" and jax.default_backend() == "gpu")
+    kernels = method == "pallas" or (method == "auto" and platforms.has_kernels())
     return min(length, 64 if length < 2**15 or kernels else 256)
 
 
@@ -82,14 +82,13 @@ def _function(name: str, method: str, reverse: bool, chunk: int) -> Callable:
         for key, one in METHODS.items()
     }
 
-    run = functions.get(method) or jax.jit(
-        functools.partial(
-            platforms.choose,
-            kernel=functions["pallas"],
-            gpu=functions["two_level"],
-            other=functions["chunked"],
-        )
-    )
+    def choose(*args):
+        fits = args[2].shape[0] <= pallas.STATES
+        kernel = functions["pallas" if fits else "two_level"]
+        gpu, other = functions["two_level"], functions["chunked"]
+        return platforms.choose(*args, kernel=kernel, gpu=gpu, other=other)
+
+    run = jax.jit(choose) if method == "auto" else functions[method]
     if name == "forward":
         return joining(run, (*_INPUTS, _STATE), (_SEQUENCE, _STATE, _STATES))
     return joining(run, (*_INPUTS, _STATES, _SEQUENCE, _STATE), (*_INPUTS, _STATE))

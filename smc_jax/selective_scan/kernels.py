@@ -37,8 +37,8 @@ HELD = 2**16
 # Of rows in shared memory, so that lanes that read one after the other meet in no bank.
 PADDING = 4
 
-Sequence = Float[Array, "..."]
-Matrix = Float[Array, "..."]
+Sequence = Float[Array, "_ _ _ _"]
+Matrix = Float[Array, "_ _ _ _"]
 Rates = Float[Array, "n s d"]
 State = Float[Array, "n k s d"]
 
@@ -269,10 +269,10 @@ def _turns(count: int, tile: Tile, *arrays) -> list:
     return [v.reshape(*v.shape[:t], -1, count, *v.shape[t + 1 :]) for v in arrays]
 
 
-def _tokens(ref, tile: Tile, i, first=0, count: int | None = None, *, reverse: bool) -> list:
+def _tokens(ref, tile: Tile, i, start=0, count: int | None = None, *, reverse: bool) -> list:
     """Where tokens of turn `i`, all or `count`, are along "i j", in the order of the scan."""
     turns, all_of_it = ref.shape[tile.time : tile.time + 2]
-    places = [first + j for j in range(count or all_of_it)]
+    places = [start + j for j in range(count or all_of_it)]
     return [(turns - 1 - i, all_of_it - 1 - j) if reverse else (i, j) for j in places]
 
 

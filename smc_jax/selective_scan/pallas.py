@@ -17,6 +17,8 @@ from smc_jax.selective_scan import two_level
 
 # Lanes of a warp, and of a block of the kernels.
 WARP, WARPGROUP = 32, 128
+# Numbers of state for which a lane has registers. With more the kernels run, but slowly.
+STATES = 32
 
 
 def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int, interpret: Any = None):

@@ -28,6 +28,7 @@ def recurrence(
     Returns:
       y without the skip connection, and the final state.
     """
+    check_method(method)
     if start is None:
         start = jnp.zeros((A.shape[0], *x.shape[1:]), x.dtype)
     x, dt, A, B, C, start = vary_alike(x, dt, A, B, C, start)
@@ -37,3 +38,10 @@ def recurrence(
         return associative.scan(x, dt, A, B, C, start, reverse=reverse)
     chunk = min(chunk, x.shape[0]) if chunk else analytic.chunk_of(x.shape[0], method)
     return analytic.scan(x, dt, A, B, C, start, method, reverse, chunk)
+
+
+def check_method(method: str) -> None:
+    """Raises ValueError if there is no such method."""
+    if method not in METHODS:
+        known = ", ".join(METHODS)
+        raise ValueError(f"selective_scan: unknown method {method!r}; it may be {known}")

@@ -21,18 +21,18 @@ from jaxtyping import Array, Float
 
 from smc_jax.selective_scan.kernels import LANES
 
-# Tokens that are taken at a time, at most, and between two held states of the gradient: what is
-# recomputed of them lies in registers.
-STRIDE = 8
-# Bytes of shared memory for the held states, at most.
-HELD = 2**17
+# Numbers of state of the tokens that are taken at a time, and these tokens, at most: what the
+# gradient recomputes of them lies in registers.
+TAKEN, STRIDE = 32, 8
+# Bytes of shared memory for the gradient's states, at most: those between two strides.
+HELD = 3 * 2**16
 
 Tokens = Float[Array, "l g p"]
 
 
 def fits(length: int, states: int) -> bool:
     """Whether the gradient can hold its states of so many tokens."""
-    return length // _stride(length) * states * LANES * 4 <= HELD
+    return length // _stride(length, states) * states * LANES * 4 <= HELD
 
 
 def outputs(x: Tokens, numbers: Float[Array, "r g m"], *, interpret: Any = None) -> Tokens:
@@ -44,7 +44,7 @@ def outputs(x: Tokens, numbers: Float[Array, "r g m"], *, interpret: Any = None)
     """
     length, groups, _ = x.shape
     states = _states(numbers.shape[-1])
-    stride = _stride(length)
+    stride = _stride(length, states)
 
     def scalar_scan_outputs(x_ref, numbers_ref, y_ref):
         block = _Block(x.shape, 2 * LANES, interpret)
@@ -84,7 +84,7 @@ def gradients(
     length, groups, sequences = x.shape
     directions, _, count = numbers.shape
     states = _states(count)
-    stride = _stride(length)
+    stride = _stride(length, states)
     strides = length // stride
 
     def scalar_scan_gradients(x_ref, numbers_ref, dy_ref, dx_ref, sums_ref, held_ref):
@@ -235,8 +235,9 @@ def _states(numbers: int) -> int:
     return (numbers - 3) // 5
 
 
-def _stride(length: int) -> int:
-    return max(n for n in range(1, STRIDE + 1) if length % n == 0)
+def _stride(length: int, states: int) -> int:
+    most = min(STRIDE, max(1, TAKEN // states))
+    return max(n for n in range(1, most + 1) if length % n == 0)
 
 
 def _run(kernel, arguments, shapes, groups: int, lanes: int, interpret, scratch=()):

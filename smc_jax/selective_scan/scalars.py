@@ -18,12 +18,14 @@ from jaxtyping import Array, Float
 
 from smc_jax.selective_scan import pallas, platforms
 from smc_jax.selective_scan.mapping import joining, vary_alike
-from smc_jax.selective_scan.recurrence import recurrence
+from smc_jax.selective_scan.recurrence import check_method, recurrence
 
 # Numbers of state in the scans that run together. On a CPU, B and C of so many sequences stay in
 # the cache; on a GPU, more would hold those of a whole large image in memory.
 CPU_STATE = 2**11
 GPU_STATE = 2**24
+# Numbers of state for which a lane of the kernels has registers.
+STATES = 16
 
 Tokens = Float[Array, "g p l"]
 
@@ -45,6 +47,7 @@ def scan(x: Tokens, ssm: ScalarSSM, method: str = "auto") -> Tokens:
     Args:
       method: see `selective_scan`; `auto` is `pallas` where there are kernels.
     """
+    check_method(method)
     if method in _DIFFERENTIABLE:
         return _by_recurrence(x, *ssm, method=method)
     return _scan(*vary_alike(x, *ssm), method)
@@ -72,15 +75,13 @@ def _function(name: str, method: str) -> Callable:
     def other(method: str) -> Callable:
         return jax.jit(functools.partial(METHODS[name], method=method))
 
-    kernel = jax.jit(KERNELS[name])
-    if method == "pallas":
-        run = kernel
-    elif method == "auto":
-        run = functools.partial(
-            platforms.choose, kernel=kernel, gpu=other("two_level"), other=other("chunked")
-        )
-    else:
-        run = other(method)
+    def choose(*args):
+        fits = args[1].shape[-1] <= 1 + 2 * STATES
+        gpu = other("two_level")
+        kernel = KERNELS[name] if fits else gpu
+        return platforms.choose(*args, kernel=kernel, gpu=gpu, other=other("chunked"))
+
+    run = {"auto": choose, "pallas": KERNELS[name]}.get(method) or other(method)
     inputs = (0, 1, 1, 1, 1)
     if name == "forward":
         return joining(jax.jit(run), inputs, (0,))
@@ -139,7 +140,8 @@ _DIFFERENTIABLE = ("reference", "associative")
 def _by_recurrence(x: Tokens, slope, constant, A, D, *, method: str) -> Tokens:
     groups, sequences, _ = x.shape
     here = CPU_STATE if jax.default_backend() == "cpu" else GPU_STATE
-    budget = {"chunked": CPU_STATE, "two_level": GPU_STATE}.get(method, here)
+    known = {"chunked": CPU_STATE, "two_level": GPU_STATE, "pallas": GPU_STATE}
+    budget = known.get(method, here)
     size = min(sequences, max(1, budget // (groups * A.shape[-1])))
     x = jnp.pad(x, ((0, 0), (0, -sequences % size), (0, 0)))
 
