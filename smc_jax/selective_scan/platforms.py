@@ -36,13 +36,15 @@ def choose(*args: jax.Array, kernel: Callable, gpu: Callable, other: Callable):
 
 def has_kernels() -> bool:
     """Whether the GPUs of this machine, if it has any, are those that our kernels are for."""
+    found = gpus()
+    if not found or any(float(gpu.compute_capability) < HOPPER for gpu in found):
+        return False
     try:
         # Not every build of jaxlib has what they import.
         importlib.import_module("smc_jax.selective_scan.kernels")
     except ImportError:
         return False
-    found = gpus()
-    return bool(found) and all(float(gpu.compute_capability) >= HOPPER for gpu in found)
+    return True
 
 
 def gpus() -> list[Any]:

@@ -72,16 +72,16 @@ _scan.defvjp(_scan_forward, _scan_backward)
 
 @functools.cache
 def _function(name: str, method: str) -> Callable:
-    def other(method: str) -> Callable:
+    def by(method: str) -> Callable:
         return jax.jit(functools.partial(METHODS[name], method=method))
+
+    kernel, gpu, other = KERNELS[name], by("two_level"), by("chunked")
 
     def choose(*args):
         fits = args[1].shape[-1] <= 1 + 2 * STATES
-        gpu = other("two_level")
-        kernel = KERNELS[name] if fits else gpu
-        return platforms.choose(*args, kernel=kernel, gpu=gpu, other=other("chunked"))
+        return platforms.choose(*args, kernel=kernel if fits else gpu, gpu=gpu, other=other)
 
-    run = {"auto": choose, "pallas": KERNELS[name]}.get(method) or other(method)
+    run = {"auto": choose, "pallas": kernel}.get(method) or by(method)
     inputs = (0, 1, 1, 1, 1)
     if name == "forward":
         return joining(jax.jit(run), inputs, (0,))
