@@ -156,7 +156,9 @@ def test_full_disk_leaves_the_older_checkpoints(nursery, unbroken, tmp_path):
     assert nursery.wait(pid) == 2
     assert "a checkpoint cannot be written" in nursery.log()
     assert "the older checkpoints are intact" in nursery.log()
-    assert len(nursery.log().strip().splitlines()) <= 3, nursery.log()
+    # A slow machine tells of its progress too.
+    told = [line for line in nursery.log().splitlines() if line and not line.startswith("step ")]
+    assert len(told) <= 3, nursery.log()
     assert checkpoint.load(tmp_path / "checkpoints" / str(done))
     assert nursery.wait(nursery.start(tmp_path)) == 0
     assert f"going on from step {done}" in nursery.log()
