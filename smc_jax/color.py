@@ -151,10 +151,11 @@ def recolor(y: Luma, a: Stored, b: Stored, *, exposures: bool = False) -> Stored
         rgb = y
     else:
         found = [chroma(image) for image in colored]
-        weights = [np.abs(c) + 1e-6 for c in found]
         if exposures:
             scales, weights = zip(*(_exposure(y, image) for image in colored), strict=True)
             found = [c * scale for c, scale in zip(found, scales, strict=True)]
+        else:
+            weights = [np.abs(c) + 1e-6 for c in found]
         c = np.average(found, axis=0, weights=np.broadcast_to(weights, np.shape(found)))
         blue, red = c[..., 0], c[..., 1]
         green = -(0.114 * 1.772 * blue + 0.299 * 1.402 * red) / 0.587

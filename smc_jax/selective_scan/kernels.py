@@ -69,6 +69,11 @@ class Tile(NamedTuple):
             chunks, tokens, sequences, width = shape
         return chunks, tokens, sequences, width
 
+    def blocks(self, shape: tuple[int, ...]) -> int:
+        """How many blocks compute arrays of x's shape."""
+        chunks, _, sequences, width = self.extents(shape)
+        return chunks * sequences // self.rows * (width // self.channels)
+
 
 def ends(
     x: Sequence,
@@ -109,7 +114,7 @@ def ends(
     chunks, _, *lanes = tile.extents(x.shape)
     shapes = (A.shape[0], chunks, *lanes), (chunks, *lanes)
     given = *_turns(UNROLL, tile, x, dt), A, *_turns(UNROLL, tile, B)
-    return _run(selective_scan_ends, given, shapes, tile, interpret)
+    return run(selective_scan_ends, given, shapes, tile.blocks(x.shape), interpret)
 
 
 def outputs(
@@ -145,7 +150,8 @@ def outputs(
         _walk(step, h, x_ref, tile, reverse=reverse)
 
     given = *_turns(UNROLL, tile, x, dt), A, *_turns(UNROLL, tile, B, C), starts
-    (y,) = _run(selective_scan_outputs, given, (given[0].shape,), tile, interpret)
+    shapes = (given[0].shape,)
+    (y,) = run(selective_scan_outputs, given, shapes, tile.blocks(x.shape), interpret)
     return y.reshape(x.shape)
 
 
@@ -255,7 +261,8 @@ def gradients(
     scratch: list[tuple[int, ...]] = [(strides, states, tile.rows, tile.channels)]
     if tile.rows == WARPS:
         scratch.append((tile.rows, 2 * STRIDE, tile.channels + PADDING))
-    dx, ddt, dA, dBC, *_ = _run(selective_scan_gradients, given, shapes, tile, interpret, scratch)
+    blocks = tile.blocks(x.shape)
+    dx, ddt, dA, dBC, *_ = run(selective_scan_gradients, given, shapes, blocks, interpret, scratch)
     there = "(two t) s" if tile.rows > WARPS else "s (two t)"
     dBC = rearrange(dBC.sum(0), f"k i n {there} -> two k (i t) n s", two=2)
     return dx.reshape(x.shape), ddt.reshape(x.shape), dA, *dBC
@@ -283,12 +290,14 @@ def _walk(step: Callable, carry, ref, tile: Tile, *, reverse: bool):
     return lax.fori_loop(0, ref.shape[tile.time], turn, carry)
 
 
-def _run(kernel, arguments, shapes, tile: Tile, interpret, scratch=()):
-    t = tile.time
-    shape = arguments[0].shape
-    chunks, _, sequences, width = tile.extents((*shape[:t], 0, *shape[t + 2 :]))
-    blocks = chunks * sequences // tile.rows * (width // tile.channels)
-    run = plgpu.kernel(
+def run(kernel, arguments, shapes, blocks: int, interpret, scratch=()) -> tuple:
+    """What a kernel makes of arrays, in float32: one array for each of the `shapes`.
+
+    Args:
+      blocks: how many run; `lax.axis_index("block")` tells them apart.
+      scratch: shapes of arrays in the shared memory of a block.
+    """
+    function = plgpu.kernel(
         kernel,
         out_type=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
         scratch_types=[plgpu.SMEM(shape, jnp.float32) for shape in scratch],
@@ -297,13 +306,14 @@ def _run(kernel, arguments, shapes, tile: Tile, interpret, scratch=()):
         compiler_params=plgpu.CompilerParams(
             approx_math=True,
             reduction_scratch_bytes=0,  # no sum has terms in two warps
-            # What lanes read of each other, in `store_sums`, is waited for there.
+            # A lane reads what it has stored itself. What lanes read of each other, in
+            # `store_sums`, is waited for there.
             unsafe_no_auto_barriers=True,
             lowering_semantics=plgpu.LoweringSemantics.Lane,
         ),
         interpret=interpret,
     )
-    return tuple(run(*arguments))
+    return tuple(function(*arguments))
 
 
 class _Block:

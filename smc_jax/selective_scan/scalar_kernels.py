@@ -12,14 +12,13 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Float
 
-from smc_jax.selective_scan.kernels import LANES
+from smc_jax.selective_scan.kernels import LANES, run
 
 # Numbers of state of the tokens that are taken at a time, and these tokens, at most: what the
 # gradient recomputes of them lies in registers.
@@ -42,7 +41,7 @@ def outputs(x: Tokens, numbers: Float[Array, "r g m"], *, interpret: Any = None)
       x: tokens of a multiple of 2 `LANES` sequences.
       numbers: of each SSM slope and constant of dt, B and C, then A and D.
     """
-    length, groups, _ = x.shape
+    length, groups, sequences = x.shape
     states = _states(numbers.shape[-1])
     stride = _stride(length, states)
 
@@ -70,7 +69,8 @@ def outputs(x: Tokens, numbers: Float[Array, "r g m"], *, interpret: Any = None)
 
             lax.fori_loop(0, length // stride, step, (block.zeros(),) * states)
 
-    (y,) = _run(scalar_scan_outputs, (x, numbers), (x.shape,), groups, 2 * LANES, interpret)
+    blocks = groups * sequences // (2 * LANES)
+    (y,) = run(scalar_scan_outputs, (x, numbers), (x.shape,), blocks, interpret)
     return y
 
 
@@ -150,7 +150,8 @@ def gradients(
 
     shapes = x.shape, (directions, count, groups, sequences)
     scratch = [(strides, states, LANES)]
-    return _run(scalar_scan_gradients, (x, numbers, dy), shapes, groups, LANES, interpret, scratch)
+    blocks = groups * sequences // LANES
+    return run(scalar_scan_gradients, (x, numbers, dy), shapes, blocks, interpret, scratch)
 
 
 class _SSM(NamedTuple):
@@ -238,20 +239,3 @@ def _states(numbers: int) -> int:
 def _stride(length: int, states: int) -> int:
     most = min(STRIDE, max(1, TAKEN // states))
     return max(n for n in range(1, most + 1) if length % n == 0)
-
-
-def _run(kernel, arguments, shapes, groups: int, lanes: int, interpret, scratch=()):
-    run = plgpu.kernel(
-        kernel,
-        out_type=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
-        scratch_types=[plgpu.SMEM(shape, jnp.float32) for shape in scratch],
-        grid=(groups * (arguments[0].shape[2] // lanes),),
-        grid_names=("block",),
-        compiler_params=plgpu.CompilerParams(
-            approx_math=True,
-            unsafe_no_auto_barriers=True,  # A lane reads what it has written itself, and no more.
-            lowering_semantics=plgpu.LoweringSemantics.Lane,
-        ),
-        interpret=interpret,
-    )
-    return tuple(run(*arguments))
