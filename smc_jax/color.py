@@ -20,10 +20,13 @@ from smc_jax.errors import ImageError
 
 Stored = Shaped[np.ndarray, "_ _"] | Shaped[np.ndarray, "_ _ 3"]
 Luma = Float[np.ndarray, "h w"]
+Weighted = tuple[Float[np.ndarray, "h w 2"], Float[np.ndarray, "h w #2"]]
 T = TypeVar("T")
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
+# Of two focus settings: what of a difference in luma is none.
+NEAR = 0.1 / 255
 # Of two exposures: the luma at which colour is half noise; how much stronger a chroma becomes, at
 # most; how far from the middle a luma may lie (standard deviation); where a colour begins to clip.
 NOISE, STRONGER, EXPOSED, CLIPPED = 0.05, 2.5, 0.2, 0.95
@@ -129,19 +132,20 @@ def is_color(image: Stored) -> bool:
     return image.ndim == 3 and bool((image != image[..., :1]).any())
 
 
-def recolor(y: Luma, a: Stored, b: Stored, *, exposures: bool = False) -> Stored:
+def recolor(y: Luma, a: Stored, b: Stored, task: str = "general") -> Stored:
     """Gives fused luma the colour of its sources.
 
     Of two colour sources the chroma is averaged, of one it is taken as it is, and two grey sources
-    give a grey image. The weight of a chroma is its strength.
+    give a grey image. The weight of a chroma is its strength, but (ours) of two focus settings
+    (`mfif`) how near the luma of its pixel is to the fused one: a pixel that was taken over comes
+    out as it was. Of two exposures (`meif`) each chroma is first made as strong as the fused luma
+    asks for, and its weight tells how well its pixel is exposed.
 
     Args:
       y: fused luma in [0, 1].
       a: the first source.
       b: the second source, of the same size.
-      exposures: the sources are two exposures of one scene (ours). A chroma is as strong as its
-        luma; each is made as strong as the fused luma asks for, and its weight tells how well its
-        pixel is exposed.
+      task: what is fused.
 
     Returns:
       An image of float32 if a source is, of 16 bits if a source has 16, else of 8.
@@ -150,12 +154,8 @@ def recolor(y: Luma, a: Stored, b: Stored, *, exposures: bool = False) -> Stored
     if not colored:
         rgb = y
     else:
-        found = [chroma(image) for image in colored]
-        if exposures:
-            scales, weights = zip(*(_exposure(y, image) for image in colored), strict=True)
-            found = [c * scale for c, scale in zip(found, scales, strict=True)]
-        else:
-            weights = [np.abs(c) + 1e-6 for c in found]
+        of = {"mfif": _focused, "meif": _exposed}.get(task, _strong)
+        found, weights = zip(*(of(y, image) for image in colored), strict=True)
         c = np.average(found, axis=0, weights=np.broadcast_to(weights, np.shape(found)))
         blue, red = c[..., 0], c[..., 1]
         green = -(0.114 * 1.772 * blue + 0.299 * 1.402 * red) / 0.587
@@ -167,16 +167,28 @@ def recolor(y: Luma, a: Stored, b: Stored, *, exposures: bool = False) -> Stored
     return np.rint(rgb * np.iinfo(kind).max).astype(kind)
 
 
-def _exposure(y: Luma, image: Stored) -> tuple[Float[np.ndarray, "h w 1"], ...]:
-    """How much stronger the chroma of an exposure should be in an image of luma y, and its weight,
-    which is small where the pixel is dark, bright or, in one of its colours, clipped.
+def _strong(y: Luma, image: Stored) -> Weighted:
+    """The chroma of a source for an image of luma y, and its weights: how strong it is."""
+    del y
+    own = chroma(image)
+    return own, np.abs(own) + 1e-6
+
+
+def _focused(y: Luma, image: Stored) -> Weighted:
+    """The same of a focus setting: the weights are large where its luma is y."""
+    return chroma(image), 1 / (np.abs(y - luma(image)) + NEAR)[..., None] ** 2
+
+
+def _exposed(y: Luma, image: Stored) -> Weighted:
+    """The same of an exposure: the chroma is as much stronger as y is than its luma, and the
+    weights are small where a pixel is dark, bright or, in one of its colours, clipped.
     """
     own = luma(image)
     scale = np.minimum((y + NOISE) / (own + NOISE), STRONGER)
     well = np.exp(-((own - 0.5) ** 2) / (2 * EXPOSED**2))
     clipped = np.clip((_unit(image).max(-1) - CLIPPED) / (1 - CLIPPED), 0, 1)
     weight = well * (1.02 - clipped) + 1e-9  # Where both are clipped, both count.
-    return scale[..., None], weight[..., None]
+    return chroma(image) * scale[..., None], weight[..., None]
 
 
 def same_size(a: np.ndarray, b: np.ndarray, what: str) -> None:

@@ -117,7 +117,7 @@ class Fuser:
         color.same_size(a, b, "the sources")
         a, b = tasks.in_order(self._task, a, b)
         y = self.luma(color.luma(a), color.luma(b), max_memory)
-        return color.recolor(y, a, b, exposures=self._task == "meif")
+        return color.recolor(y, a, b, self._task)
 
     def luma(self, a: Luma, b: Luma, max_memory: int | None = None) -> Luma:
         """Fuses two luma images in [0, 1].

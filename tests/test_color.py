@@ -181,28 +181,42 @@ def test_recolor_of_two_color_sources():
         np.testing.assert_allclose(found[r, c], rgb, atol=0.6)
 
 
+def test_recolor_of_focus_settings():
+    """Pixels that were taken over come out as they were, and what lies between, between."""
+    a, b = (RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(2))
+    from_a = RNG.random((64, 64)) < 0.5
+    y = np.where(from_a, color.luma(a), color.luma(b))
+    taken = np.where(from_a[..., None], a, b)
+    apart = np.abs(color.luma(a) - color.luma(b)) > 4 / 255
+    np.testing.assert_array_equal(color.recolor(y, a, b, "mfif")[apart], taken[apart])
+    assert (color.recolor(y, a, b)[apart] != taken[apart]).any(-1).mean() > 0.9
+    mean = color.recolor((color.luma(a) + color.luma(b)) / 2, a, b, "mfif")
+    np.testing.assert_allclose(mean, (a.astype(float) + b) / 2, atol=1)
+    np.testing.assert_array_equal(color.recolor(y, a, a, "mfif")[from_a], a[from_a])
+
+
 def test_recolor_of_exposures():
     scene = RNG.uniform(0.2, 0.8, (16, 24, 3)).astype(np.float32)
     dark, bright = 0.4 * scene, np.minimum(2.5 * scene, 1)
     y = color.luma(scene)
 
-    def error(*sources, **kind):
-        return np.abs(color.recolor(y, *sources, **kind) - scene).mean()
+    def error(*sources, task="general"):
+        return np.abs(color.recolor(y, *sources, task) - scene).mean()
 
-    assert error(dark, bright, exposures=True) < error(dark, bright) / 2
+    assert error(dark, bright, task="meif") < error(dark, bright) / 2
     # Sources that are as bright as the result have its colour already.
-    assert error(scene, scene, exposures=True) < 1e-6
+    assert error(scene, scene, task="meif") < 1e-6
     # What is clipped says little, whether a false hue is left of it or none.
     yellow = np.ones_like(scene) * [1, 1, 0.5]
     for clipped in (yellow, np.ones_like(scene)):
-        assert error(dark, clipped, exposures=True) < error(dark, clipped) / 2
+        assert error(dark, clipped, task="meif") < error(dark, clipped) / 2
 
 
 def test_recolor_makes_no_colour_of_noise():
     """In the dark, a chroma is strengthened no further than some times."""
     dark = RNG.uniform(0, 0.02, (16, 24, 3)).astype(np.float32)
     y = np.full((16, 24), 0.5, np.float32)
-    found = color.chroma(color.recolor(y, dark, np.ones_like(dark), exposures=True))
+    found = color.chroma(color.recolor(y, dark, np.ones_like(dark), "meif"))
     assert np.abs(found).max() < 3 * np.abs(color.chroma(dark)).max()
 
 
