@@ -1,10 +1,8 @@
 """Kernels of the selective scan for NVIDIA GPUs, Hopper and newer, by Pallas' Mosaic GPU backend.
 
-A block is a warpgroup. Its 128 lanes hold arrays "r c" of r rows, which are scans of their own (the
-chunks of one sequence, or one chunk of several), with c channels each. Every row has its own B and
-C, so that sequences of 128 channels, of 4 or of a single one fill the lanes alike; and no row is
-shared by two warps, so that sums over its channels (dB and dC) need no barrier between them. The
-states of a channel stay in the registers of its lane, which alone reads what it has put aside.
+A block's lanes hold arrays "r c" of r rows, which are scans of their own (the chunks of one
+sequence, or one chunk of several), with c channels each; `lanes` tells how. The states of a channel
+stay in the registers of its lane, which alone reads what it has put aside.
 
 Shapes: k chunks of t tokens; s sequences side by side, be they of a batch or of groups. Arrays of
 tokens have one of two orders: "s k t d" (and "s k t n" for B and C) where a row of lanes is full of
@@ -14,65 +12,29 @@ hardware has.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-import jax
-import jax.experimental.mosaic.gpu as mgpu
 import jax.numpy as jnp
 from einops import rearrange
 from jax import lax
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Float
 
-WARPS, LANES = 4, 128
+from smc_jax.selective_scan.lanes import PADDING, SUMS, WARPS, Block, Tile, run
+
 # Tokens between two held states of the gradient, whose decays and states, seven arrays for each
-# token, are registers at the same time: more would spill, and fewer would hold more states.
-STRIDE = 8
+# token, are registers at the same time: more would spill, and fewer would hold more states. Of so
+# many tokens the sums for dB and dC are stored at once.
+STRIDE = SUMS // 2
 # Tokens in a turn of the other loops. What a turn loads first hides the latency of the memory.
 UNROLL = 2
 # Bytes of shared memory for the held states: with this many, three blocks fit a multiprocessor.
 HELD = 2**16
-# Of rows in shared memory, so that lanes that read one after the other meet in no bank.
-PADDING = 4
 
 Sequence = Float[Array, "_ _ _ _"]
 Matrix = Float[Array, "_ _ _ _"]
 Rates = Float[Array, "n s d"]
 State = Float[Array, "n k s d"]
-
-
-class Tile(NamedTuple):
-    """What a block computes: the next `rows` along an axis, "k" or "s", `channels` of each.
-
-    Rows times channels are a multiple of the lanes. A lane with several channels reads B and C once
-    for all of them.
-    """
-
-    rows: int
-    channels: int
-    along: str
-    first: str
-    """The first axis of arrays of tokens, "s" or "k"."""
-
-    @property
-    def time(self) -> int:
-        """The axis of the tokens."""
-        return 2 if self.first == "s" else 1
-
-    def extents(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-        """Of x's shape: chunks, their tokens, sequences and channels."""
-        if self.first == "s":
-            sequences, chunks, tokens, width = shape
-        else:
-            chunks, tokens, sequences, width = shape
-        return chunks, tokens, sequences, width
-
-    def blocks(self, shape: tuple[int, ...]) -> int:
-        """How many blocks compute arrays of x's shape."""
-        chunks, _, sequences, width = self.extents(shape)
-        return chunks * sequences // self.rows * (width // self.channels)
 
 
 def ends(
@@ -92,7 +54,7 @@ def ends(
     """
 
     def selective_scan_ends(x_ref, dt_ref, A_ref, B_ref, end_ref, total_ref):
-        block = _Block(tile, x.shape, interpret)
+        block = Block(tile, x.shape, interpret)
         rates = [block.rate(A_ref, n) for n in range(A.shape[0])]
 
         def step(carry, tokens):
@@ -132,7 +94,7 @@ def outputs(
     """y, from the state that enters each chunk."""
 
     def selective_scan_outputs(x_ref, dt_ref, A_ref, B_ref, C_ref, start_ref, y_ref):
-        block = _Block(tile, x.shape, interpret)
+        block = Block(tile, x.shape, interpret)
         rates = [block.rate(A_ref, n) for n in range(A.shape[0])]
 
         def step(h, tokens):
@@ -186,7 +148,7 @@ def gradients(
         x_ref, dt_ref, A_ref, B_ref, C_ref, start_ref, dy_ref, dend_ref,
         dx_ref, ddt_ref, dA_ref, dBC_ref, q_ref, held_ref, terms_ref=None,
     ):  # fmt: skip
-        block = _Block(tile, x.shape, interpret)
+        block = Block(tile, x.shape, interpret)
         rates = [block.rate(A_ref, n) for n in range(states)]
 
         def hold(i, h):
@@ -253,14 +215,14 @@ def gradients(
 
         lax.fori_loop(0, strides, back, 0)
 
-    sums = (2 * STRIDE, sequences) if tile.rows > WARPS else (sequences, 2 * STRIDE)
+    sums = (SUMS, sequences) if tile.rows > WARPS else (sequences, SUMS)
     sums = width // tile.channels, chunks, strides, states, *sums
     x_in, dt_in, dy_in, B_in, C_in = _turns(STRIDE, tile, x, dt, dy, B, C)
     given = x_in, dt_in, A, B_in, C_in, starts, dy_in, dends
     shapes = x_in.shape, x_in.shape, starts.shape, sums, starts.shape
     scratch: list[tuple[int, ...]] = [(strides, states, tile.rows, tile.channels)]
     if tile.rows == WARPS:
-        scratch.append((tile.rows, 2 * STRIDE, tile.channels + PADDING))
+        scratch.append((tile.rows, SUMS, tile.channels + PADDING))
     blocks = tile.blocks(x.shape)
     dx, ddt, dA, dBC, *_ = run(selective_scan_gradients, given, shapes, blocks, interpret, scratch)
     there = "(two t) s" if tile.rows > WARPS else "s (two t)"
@@ -288,140 +250,3 @@ def _walk(step: Callable, carry, ref, tile: Tile, *, reverse: bool):
         return step(carry, _tokens(ref, tile, i, reverse=reverse))
 
     return lax.fori_loop(0, ref.shape[tile.time], turn, carry)
-
-
-def run(kernel, arguments, shapes, blocks: int, interpret, scratch=()) -> tuple:
-    """What a kernel makes of arrays, in float32: one array for each of the `shapes`.
-
-    Args:
-      blocks: how many run; `lax.axis_index("block")` tells them apart.
-      scratch: shapes of arrays in the shared memory of a block.
-    """
-    function = plgpu.kernel(
-        kernel,
-        out_type=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
-        scratch_types=[plgpu.SMEM(shape, jnp.float32) for shape in scratch],
-        grid=(blocks,),
-        grid_names=("block",),
-        compiler_params=plgpu.CompilerParams(
-            approx_math=True,
-            reduction_scratch_bytes=0,  # no sum has terms in two warps
-            # A lane reads what it has stored itself. What lanes read of each other, in
-            # `store_sums`, is waited for there.
-            unsafe_no_auto_barriers=True,
-            lowering_semantics=plgpu.LoweringSemantics.Lane,
-        ),
-        interpret=interpret,
-    )
-    return tuple(function(*arguments))
-
-
-class _Block:
-    """Inside a kernel: where this block's arrays "r c" lie in memory."""
-
-    def __init__(self, tile: Tile, shape: tuple[int, ...], interpret: Any):
-        _, _, sequences, width = tile.extents(shape)
-        self.shape = tile.rows, tile.channels
-        self.first = tile.first
-        self.along_k = tile.along == "k"
-        self.layouts = None if interpret else _layouts(tile.rows)
-        block, self.part = _divide(lax.axis_index("block"), width // tile.channels)
-        k, s = _divide(block, sequences if self.along_k else sequences // tile.rows)
-        self.k = pl.ds(k * tile.rows, tile.rows) if self.along_k else k
-        self.s = s if self.along_k else pl.ds(s * tile.rows, tile.rows)
-        self.d = pl.ds(self.part * tile.channels, tile.channels)
-
-    def token(self, t: tuple) -> tuple:
-        if self.first == "s":
-            return self.s, self.k, *t, self.d
-        return self.k, *t, self.s, self.d
-
-    def chunk(self) -> tuple:
-        return self.k, self.s, self.d
-
-    def state(self, n) -> tuple:
-        return n, self.k, self.s, self.d
-
-    def tokens(self, tokens: list, *refs) -> Iterator[tuple]:
-        """Each token's place and arrays; all are loaded before the first is used."""
-        loaded = [[self.load(ref, self.token(t)) for ref in refs] for t in tokens]
-        return ((t, *arrays) for t, arrays in zip(tokens, loaded, strict=True))
-
-    def rate(self, A_ref, n):
-        return self.load(A_ref, (n, self.s, self.d), (1,) if self.along_k else (0, 1))
-
-    def row(self, ref, t: tuple, n):
-        """B or C."""
-        index = (self.s, self.k, *t, n) if self.first == "s" else (self.k, *t, n, self.s)
-        return self.load(ref, index, (0,))
-
-    def load(self, ref, index, axes: tuple[int, ...] = (0, 1)):
-        """An array "r c", or one with the given axes of it, broadcast to the others."""
-        if self.layouts is None:
-            v = ref[index]
-        else:
-            # There is no "optimized" way to load other than from tiled shared memory.
-            nothing = (None,) if jax.__version_info__ < (0, 11) else ()
-            layout = self.layouts[axes]
-            v = plgpu.load(ref.at[index], *nothing, layout=layout, optimized=False)
-        return v if len(axes) > 1 else self._cast(lax.broadcast_in_dim(v, self.shape, axes))
-
-    def store(self, ref, index, v) -> None:
-        if self.layouts is None or not hasattr(plgpu, "store"):
-            ref[index] = v
-        else:
-            plgpu.store(ref.at[index], v, optimized=False)
-
-    def store_sums(self, ref, i, n, arrays: list, terms_ref) -> None:
-        """The sums over the channels of `2 * STRIDE` arrays."""
-        index = self.part, self.k, i, n
-        if self.shape[0] > WARPS:
-            for j, v in enumerate(arrays):
-                self.store(ref, (*index, j, self.s), v.sum(1))
-            return
-        # Here a row is a warp, and each of the sums would take five exchanges between its lanes,
-        # most of the gradient's time. By way of shared memory a lane gets half a sum's terms.
-        rows, terms = (pl.ds(0, size) for size in self.shape)
-        self._join_lanes()
-        for j, v in enumerate(arrays):
-            self.store(terms_ref, (rows, j, terms), v)
-        self._join_lanes()
-        sums = self.load(terms_ref, (rows, pl.ds(0, len(arrays)), terms), (0, 1, 2)).sum(2)
-        self.store(ref, (*index, self.s, pl.ds(0, len(arrays))), sums)
-
-    def _join_lanes(self) -> None:
-        """Lanes of a warp wait for each other; what they have stored all of them can read."""
-        if self.layouts is not None:
-            plgpu.inline_mgpu()(lambda _: mgpu.utils.warp_barrier())()
-
-    def zeros(self):
-        return self._cast(jnp.zeros(self.shape, jnp.float32))
-
-    def _cast(self, v):
-        return v if self.layouts is None else plgpu.layout_cast(v, self.layouts[0, 1])
-
-
-def _divide(a, b: int):
-    return lax.div(a, b), lax.rem(a, b)
-
-
-def _layouts(rows: int) -> dict[tuple[int, ...], Any]:
-    """How arrays with these axes of "r c" lie in the lanes: rows to warps, then to their lanes."""
-    lanes = LANES // rows
-    if rows == WARPS:
-        tiles, warps, within = ((4, 32), (1,)), (-3,), (-2,)
-    elif lanes == 1:
-        tiles, warps, within = ((128, 1), (32, 1)), (-4,), (-2,)
-    else:
-        tiles, warps, within = ((rows, lanes), (rows // 4, lanes), (1,)), (-5,), (-3, -2)
-    tile = mgpu.TiledLayout(plgpu.Tiling(tiles), warps, within, -1)
-    layouts: dict[tuple[int, ...], mgpu.TiledLayout] = {(0, 1): tile}
-    layouts |= {(0,): tile.reduce((1,)), (1,): tile.reduce((0,))}
-    if rows == WARPS:
-        # Terms of 16 sums: a lane of the warp has half of one sum's, four at a time.
-        tiles = (WARPS, 2 * STRIDE, 8), (4,)
-        layouts[0, 1, 2] = mgpu.TiledLayout(plgpu.Tiling(tiles), (-4,), (-2, -3), -1)
-    return {
-        axes: plgpu.Layout.TILED(v.tiling, v.warp_dims, v.lane_dims, v.vector_dim)
-        for axes, v in layouts.items()
-    }

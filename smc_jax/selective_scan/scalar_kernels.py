@@ -18,7 +18,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Float
 
-from smc_jax.selective_scan.kernels import LANES, run
+from smc_jax.selective_scan.lanes import LANES, run
 
 # Numbers of state of the tokens that are taken at a time, and these tokens, at most: what the
 # gradient recomputes of them lies in registers.
