@@ -49,11 +49,17 @@ class MCCM(nn.Module):
 
     @nn.compact
     def __call__(
-        self, a: Features, b: Features, pooled: Pooled | None = None, *, train: bool = False
+        self,
+        a: Features,
+        b: Features,
+        pooled: Pooled | None = None,
+        noise: Float[Array, "b e"] | None = None,
+        *,
+        train: bool = False,
     ) -> tuple[Features, moe.Routing, Float[Array, "e b h w c"] | None]:
-        """Returns F_mf, the gate's routing and, in training, the output of every expert. The gate
-        sees `pooled`, if given, in place of what it would pool of `a` and `b`."""
-        routing = moe.Gate(self.experts, self.top_k, self.gate_window)(a, b, pooled)
+        """Returns F_mf, the gate's routing and, in training, the output of every expert. For
+        `pooled` and `noise` see `moe.Gate`."""
+        routing = moe.Gate(self.experts, self.top_k, self.gate_window)(a, b, pooled, noise)
         weights = self._experts()
 
         def run(weights, a, b):

@@ -73,7 +73,13 @@ class SMCMamba(nn.Module):
 
     @nn.compact
     def __call__(
-        self, a: Image, b: Image, pooled: Pooled | None = None, *, train: bool = False
+        self,
+        a: Image,
+        b: Image,
+        pooled: Pooled | None = None,
+        noise: Float[Array, "b e"] | None = None,
+        *,
+        train: bool = False,
     ) -> tuple[Image, Aux]:
         """Fuses pairs of images of any size from 16x16 up.
 
@@ -82,8 +88,8 @@ class SMCMamba(nn.Module):
           b: the second sources.
           pooled: what the gate sees in place of the pooled features of these images: for tiles,
             those of the whole image, so that all tiles have the same experts.
-          train: run every expert; otherwise only the chosen ones run, with the same result. An rng
-            named `gate` adds noise to the gate.
+          noise: standard normal numbers, by which the gate's logits vary in training.
+          train: run every expert; otherwise only the chosen ones run, with the same result.
 
         Returns:
           The fused images, and what losses and figures need. In training the images may leave
@@ -95,7 +101,9 @@ class SMCMamba(nn.Module):
         features_a, amplitude_a = first(a.astype(self.dtype or a.dtype))
         features_b, amplitude_b = second(b.astype(self.dtype or b.dtype))
         if self.mccm:
-            fused, routing, experts = self._mccm()(features_a, features_b, pooled, train=train)
+            fused, routing, experts = self._mccm()(
+                features_a, features_b, pooled, noise, train=train
+            )
             weights, importance = routing.weights, routing.importance
         else:
             fused, experts, weights, importance = features_a + features_b, None, None, None

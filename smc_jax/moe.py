@@ -70,8 +70,8 @@ def blocks(
 class Gate(nn.Module):
     """Noisy top-k gate on globally pooled features (Eq. 15-18).
 
-    Noise is added where an rng named `gate` is given, which is in training. The projections start
-    at zero, so that at first the noise alone chooses and every expert learns.
+    Noise is added in training. The projections start at zero, so that at first the noise alone
+    chooses and every expert learns.
 
     Attributes:
       experts: how many there are.
@@ -84,17 +84,24 @@ class Gate(nn.Module):
     window: int = 0
 
     @nn.compact
-    def __call__(self, a: Features, b: Features, pooled: Pooled | None = None) -> Routing:
-        """`pooled` takes the place of the sum of both poolings of `a` and `b`."""
+    def __call__(
+        self,
+        a: Features,
+        b: Features,
+        pooled: Pooled | None = None,
+        noise: Float[Array, "b e"] | None = None,
+    ) -> Routing:
+        """`pooled` takes the place of the sum of both poolings of `a` and `b`; `noise` is drawn
+        from the standard normal distribution (epsilon in Eq. 16)."""
         if pooled is None:
             mean, most = pool(a, b, self.window)
             pooled = mean + most
         zeros = nn.initializers.zeros
         clean = nn.Dense(self.experts, use_bias=False, kernel_init=zeros, name="gate")(pooled)
-        noise = nn.Dense(self.experts, use_bias=False, kernel_init=zeros, name="noise")(pooled)
+        strength = nn.Dense(self.experts, use_bias=False, kernel_init=zeros, name="noise")(pooled)
         logits = clean
-        if self.has_rng("gate"):
-            logits += jax.random.normal(self.make_rng("gate"), clean.shape) * nn.softplus(noise)
+        if noise is not None:
+            logits += noise * nn.softplus(strength)
         _, chosen = lax.top_k(logits, self.top_k)
         kept = jax.nn.one_hot(chosen, self.experts).sum(1) > 0
         weights = nn.softmax(logits, where=kept)

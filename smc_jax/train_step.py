@@ -15,7 +15,7 @@ from smc_jax import config, losses, optim, sharding, train_state
 from smc_jax.model import SMCMamba
 from smc_jax.ssm import SSM
 from smc_jax.train_state import TrainState
-from smc_jax.types import Batch, Image, Scalar
+from smc_jax.types import Aux, Batch, Image, Scalar
 
 IMPORTANCE_MEMORY = 0.99
 """Share that the running mean of the experts' importance keeps of itself in a step."""
@@ -47,7 +47,7 @@ def jit_step(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> Step:
     places = jax.tree.map(lambda v: v.sharding, state)
 
     def step(state, batch):
-        return _step(cfg, model, transform, rate, state, batch)
+        return _step(cfg, model, mesh, transform, rate, state, batch)
 
     return jax.jit(
         step,
@@ -58,12 +58,12 @@ def jit_step(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> Step:
     )
 
 
-def _step(cfg, model, transform, rate, state: TrainState, batch: Batch):
+def _step(cfg, model, mesh, transform, rate, state: TrainState, batch: Batch):
     key = jax.random.fold_in(jax.random.key(cfg.train.seed), state.step)
     progress = state.step / cfg.train.steps
 
     def objective(params, batch, key):
-        fused, aux = _apply(model, cfg.train.dtype, params, batch, key)
+        fused, aux = _apply(model, cfg.train.dtype, mesh, params, batch, key)
         now = state.importance if aux.importance is None else aux.importance.mean(0)
         importance = _mean(state.importance, jax.lax.stop_gradient(now), IMPORTANCE_MEMORY)
         loss, terms = losses.total(cfg.loss, fused, aux, batch, progress, importance)
@@ -109,14 +109,34 @@ def _step(cfg, model, transform, rate, state: TrainState, batch: Batch):
     return new, metrics, made
 
 
-def _apply(model: SMCMamba, dtype: str, params: PyTree, batch: Batch, key: Array):
-    """The network in `dtype`, but for its scans; what it returns is float32 again."""
+def _apply(model: SMCMamba, dtype: str, mesh: Mesh, params: PyTree, batch: Batch, key: Array):
+    """The network in `dtype`, but for its scans; what it returns is float32 again.
+
+    Each device has its pairs, which know nothing of each other: left to itself the compiler gathers
+    them for what it cannot divide, Fourier transforms among it.
+    """
     if dtype != "float32":
         model = model.clone(dtype=dtype)
         params = jax.tree_util.tree_map_with_path(
             lambda path, v: v if path[-1].key in SSM._fields else v.astype(dtype), params
         )
-    made = model.apply({"params": params}, batch.a, batch.b, train=True, rngs={"gate": key})
+    noise = jax.random.normal(key, (len(batch.a), model.experts))
+
+    def each(params, a, b, noise):
+        """What a device makes of its pairs, with weights of its own."""
+        params = jax.lax.pcast(params, sharding.AXES, to="varying")
+        fused, aux = model.apply({"params": params}, a, b, noise=noise, train=True)
+        amplitude = jax.lax.stop_gradient(aux.amplitude)
+        return fused, aux._replace(amplitude=jax.lax.pmax(amplitude, sharding.AXES))
+
+    pairs, whole = jax.P(sharding.AXES), jax.P()
+    kinds = Aux(*[pairs] * len(Aux._fields))._replace(
+        experts=jax.P(None, sharding.AXES), amplitude=whole
+    )
+    each = jax.shard_map(
+        each, mesh=mesh, in_specs=(whole, pairs, pairs, pairs), out_specs=(pairs, kinds)
+    )
+    made = each(params, batch.a, batch.b, noise)
     return jax.tree.map(lambda v: v.astype(jnp.float32), made)
 
 

@@ -1,4 +1,4 @@
-"""Kernels on several devices: each has its part of the scans."""
+"""What several devices share: each has its part of the scans and of a training step."""
 
 import json
 import os
@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 def found():
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, HERE / "divided.py"],
+        [sys.executable, HERE / "eight_devices.py"],
         env=os.environ | flags | {"PYTHONPATH": str(HERE.parent)},
         capture_output=True,
         text=True,
@@ -32,8 +32,7 @@ def test_parts_make_the_whole(found, name):
 
 @pytest.mark.parametrize("name", ["tokens", "scalars"])
 def test_nothing_but_the_gradients_of_weights_travels(found, name):
-    """Those of all weights are summed at once."""
-    assert found[name]["collectives"] == [1, 0, 0, 0]
+    assert [kind for kind, _, _ in found[name]["exchanged"]] == ["all-reduce"]
 
 
 @pytest.mark.parametrize(("name", "whole"), [("tokens", 1), ("scalars", 4)])
@@ -45,6 +44,12 @@ def test_each_device_has_its_eighth(found, name, whole):
 
 def test_what_the_devices_do_not_divide_each_has_whole(found):
     assert found["odd"]["shares"] == [1] * 6
+
+
+def test_a_training_step_exchanges_gradients_alone(found):
+    exchanged, gradients = found["exchanged"]
+    assert [kind for kind, _, _ in exchanged] == ["all-reduce"]
+    assert gradients < exchanged[0][2] < gradients + 1000
 
 
 def test_auto_divides_its_kernels(found):

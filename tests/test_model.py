@@ -91,14 +91,14 @@ def test_noise_only_in_training(small):
     network, params = small
     a, b = images()
 
-    def run(key):
-        return network.apply({"params": params}, a, b, train=True, rngs={"gate": key})[1]
+    def run(noise):
+        return network.apply({"params": params}, a, b, noise=noise, train=True)[1]
 
-    weights = jax.jit(jax.vmap(lambda key: run(key).weights))(
-        jax.random.split(jax.random.key(0), 32)
+    weights = jax.jit(jax.vmap(lambda noise: run(noise).weights))(
+        jax.random.normal(jax.random.key(0), (32, 1, 4))
     )
     assert len({tuple(w[0] > 0) for w in np.asarray(weights)}) == 6  # every pair of four experts
-    np.testing.assert_allclose(run(jax.random.key(1)).importance, 0.25)
+    np.testing.assert_allclose(run(jnp.array([[2.0, 0, 0, 1]])).importance, 0.25)
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,8 @@ def gradient(small):
     network, params = small
 
     def loss(params, a, b):
-        rngs = {"gate": jax.random.key(3)}
-        fused, aux = network.apply({"params": params}, a, b, train=True, rngs=rngs)
+        noise = jax.random.normal(jax.random.key(3), (len(a), 4))
+        fused, aux = network.apply({"params": params}, a, b, noise=noise, train=True)
         return (fused**2).mean() + (aux.experts**2).mean()
 
     return functools.partial(jax.jit(jax.grad(loss)), params)

@@ -45,7 +45,8 @@ def _covariances(
 ) -> Float[Array, "p b i j 1"]:
     """Covariance of both images of each pair, of A, B and F, under an 11x11 Gaussian window."""
     first, second = (x[jnp.array(side)] for side in zip(*pairs, strict=True))
-    images = rearrange(jnp.stack([first * second, first, second]), "m p b h w c -> (m p b) h w c")
+    # The batch leads, so that devices that share it need not gather it.
+    images = rearrange(jnp.stack([first * second, first, second]), "m p b h w c -> (b m p) h w c")
     means = window.means(images, mef.SIDE, sigma)
-    products, first, second = rearrange(means, "(m p b) i j c -> m p b i j c", m=3, p=len(pairs))
+    products, first, second = rearrange(means, "(b m p) i j c -> m p b i j c", m=3, p=len(pairs))
     return products - first * second

@@ -1,22 +1,25 @@
-"""The scan on eight devices, for tests/test_dividing.py: prints JSON of what it found."""
+"""Scans and a training step on eight devices, for tests/test_dividing.py: prints what it found."""
 
 import functools
 import json
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tiny
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from smc_jax import selective_scan
+from benchmarks import training
+from configs import base
+from smc_jax import model, selective_scan, sharding, train_state, train_step
+from smc_jax.config import override
 from smc_jax.selective_scan import analytic, chunked, platforms, scalars
 from smc_jax.selective_scan.dividing import dividing
+from smc_jax.types import Batch
 
 LENGTH, BATCH, GROUPS, WIDTH, STATES, PIXELS = 40, 8, 3, 5, 4, 64
 EIGHT = "data", "fsdp"
 MESH = jax.make_mesh((4, 2), EIGHT, axis_types=(AxisType.Auto,) * 2)
-COLLECTIVES = "all-reduce", "all-gather", "all-to-all", "collective-permute"
 
 
 def main():
@@ -61,13 +64,14 @@ def main():
             (draw(size=(GROUPS, PIXELS, WIDTH))[:, :-1], *ssm),
             (None,) * 5,
         ),
+        "exchanged": exchanged(),
         "lowered": lowered(),
     }
     print(json.dumps(found))
 
 
 def compare(forward, backward, divisions, between, args, places):
-    """Results and gradients by eight devices and by one: largest relative difference, collectives,
+    """Results and gradients by eight devices and by one: largest relative difference, what they exchange,
     and how many numbers of the results each device has, of all.
     """
     args = [jnp.asarray(v, jnp.float32) for v in args]
@@ -90,9 +94,22 @@ def compare(forward, backward, divisions, between, args, places):
             float(jnp.abs(a - b).max() / jnp.abs(b).max())
             for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True)
         ),
-        "collectives": [len(re.findall(rf" {name}\(", text)) for name in COLLECTIVES],
+        "exchanged": training.exchanges(text),
         "shares": [v.addressable_shards[0].data.size / v.size for v in jax.tree.leaves(got)],
     }
+
+
+def exchanged():
+    """What a training step sends, and how many bytes its gradients are."""
+    values = tiny.TINY | tiny.QUICK | {"model.mafe": True, "data.batch": 8}
+    cfg = override(base.get_config("practical"), values)
+    network, mesh = model.build(cfg.model), sharding.make_mesh()
+    state = train_state.abstract(cfg, network, mesh)
+    image = jax.ShapeDtypeStruct((8, 16, 16, 1), jnp.float32)
+    batch = Batch(image, image, jax.ShapeDtypeStruct((8,), jnp.int32))
+    step = train_step.jit_step(cfg, network, mesh).lower(state, batch).compile()
+    size = sum(v.size for v in jax.tree.leaves(state.params))
+    return training.exchanges(step.as_text()), 4 * size
 
 
 def lowered():
