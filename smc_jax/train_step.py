@@ -125,17 +125,15 @@ def _apply(model: SMCMamba, dtype: str, mesh: Mesh, params: PyTree, batch: Batch
     def each(params, a, b, noise):
         """What a device makes of its pairs, with weights of its own."""
         params = jax.lax.pcast(params, sharding.AXES, to="varying")
-        fused, aux = model.apply({"params": params}, a, b, noise=noise, train=True)
+        made: Any = model.apply({"params": params}, a, b, noise=noise, train=True)
+        fused, aux = made
         amplitude = jax.lax.stop_gradient(aux.amplitude)
         return fused, aux._replace(amplitude=jax.lax.pmax(amplitude, sharding.AXES))
 
     pairs, whole = jax.P(sharding.AXES), jax.P()
-    kinds = Aux(*[pairs] * len(Aux._fields))._replace(
-        experts=jax.P(None, sharding.AXES), amplitude=whole
-    )
-    each = jax.shard_map(
-        each, mesh=mesh, in_specs=(whole, pairs, pairs, pairs), out_specs=(pairs, kinds)
-    )
+    others = {"experts": jax.P(None, sharding.AXES), "amplitude": whole}
+    results = pairs, Aux._make(others.get(name, pairs) for name in Aux._fields)
+    each = jax.shard_map(each, mesh=mesh, in_specs=(whole, pairs, pairs, pairs), out_specs=results)
     made = each(params, batch.a, batch.b, noise)
     return jax.tree.map(lambda v: v.astype(jnp.float32), made)
 

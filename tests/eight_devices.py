@@ -71,8 +71,8 @@ def main():
 
 
 def compare(forward, backward, divisions, between, args, places):
-    """Results and gradients by eight devices and by one: largest relative difference, what they exchange,
-    and how many numbers of the results each device has, of all.
+    """Results and gradients by eight devices and by one: the largest relative difference, what the
+    eight exchange, and how many numbers of the results each of them has, of all.
     """
     args = [jnp.asarray(v, jnp.float32) for v in args]
 

@@ -61,8 +61,8 @@ def selective_scan(
       method: `reference` (a loop over tokens), `associative` (`jax.lax.associative_scan`; needs
         memory for several (l, d, n) arrays), `chunked` (loops over tokens, keeps chunk boundaries
         only), `two_level` (all chunks side by side), `pallas` (the same in kernels, in float32,
-        for NVIDIA GPUs from Hopper on), or `auto`: `two_level` on a GPU, else `chunked`, chosen
-        when the platform is known.
+        for NVIDIA GPUs from Hopper on), or `auto`: `pallas` there, `two_level` on another GPU,
+        else `chunked`, chosen when the platform is known.
       chunk: tokens between two kept states of all but the first two; None lets them choose.
 
     Returns:
