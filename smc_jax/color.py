@@ -139,7 +139,8 @@ def recolor(y: Luma, a: Stored, b: Stored, task: str = "general") -> Stored:
     give a grey image. The weight of a chroma is its strength, but (ours) of two focus settings
     (`mfif`) how near the luma of its pixel is to the fused one: a pixel that was taken over comes
     out as it was. Of two exposures (`meif`) each chroma is first made as strong as the fused luma
-    asks for, and its weight tells how well its pixel is exposed.
+    asks for, and its weight tells how well its pixel is exposed. A colour that is too strong to be
+    shown at its luma is made weaker (ours): the luma stays.
 
     Args:
       y: fused luma in [0, 1].
@@ -159,12 +160,22 @@ def recolor(y: Luma, a: Stored, b: Stored, task: str = "general") -> Stored:
         c = np.average(found, axis=0, weights=np.broadcast_to(weights, np.shape(found)))
         blue, red = c[..., 0], c[..., 1]
         green = -(0.114 * 1.772 * blue + 0.299 * 1.402 * red) / 0.587
-        rgb = y[..., None] + np.stack([1.402 * red, green, 1.772 * blue], -1)
+        rgb = _shown(y, np.stack([1.402 * red, green, 1.772 * blue], -1))
     rgb = np.clip(rgb, 0, 1)
     if any(np.issubdtype(image.dtype, np.floating) for image in (a, b)):
         return rgb.astype(np.float32)
     kind = np.uint16 if np.uint16 in (a.dtype, b.dtype) else np.uint8
     return np.rint(rgb * np.iinfo(kind).max).astype(kind)
+
+
+def _shown(y: Luma, hue: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+    """Luma and what red, green and blue differ from it by, or as much of that as can be shown: cut
+    off at black and white instead, a colour would take some of the luma with it.
+    """
+    luma = np.clip(y, 0, 1)[..., None]
+    room = np.where(hue > 0, 1 - luma, luma)
+    share = np.min(room / np.maximum(np.abs(hue), 1e-6), axis=-1, keepdims=True)
+    return luma + np.minimum(share, 1) * hue
 
 
 def _strong(y: Luma, image: Stored) -> Weighted:

@@ -195,6 +195,19 @@ def test_recolor_of_focus_settings():
     np.testing.assert_array_equal(color.recolor(y, a, a, "mfif")[from_a], a[from_a])
 
 
+def test_recolor_keeps_luma_that_cannot_be_shown_in_full_colour():
+    """Bright or dark, a strong hue gives way, and stays the same hue."""
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 255
+    grey = np.zeros((8, 8), np.uint8)
+    y = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    found = color.recolor(y, grey, red)
+    assert np.abs(color.luma(found) - y).max() < 1 / 255
+    assert (found[..., 1] == found[..., 2]).all()
+    assert (found[..., 0] >= found[..., 1]).all()
+    assert (np.ptp(found, axis=-1)[1:-1] > 0).all()
+
+
 def test_recolor_of_exposures():
     scene = RNG.uniform(0.2, 0.8, (16, 24, 3)).astype(np.float32)
     dark, bright = 0.4 * scene, np.minimum(2.5 * scene, 1)
