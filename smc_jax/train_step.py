@@ -31,6 +31,7 @@ class Made(NamedTuple):
     """Of the experts, if there are any."""
 
 
+Network = Callable[[PyTree, Image, Image, Float[Array, "b e"]], tuple[Image, Aux]]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics, Made]]
 
 
@@ -43,11 +44,12 @@ def jit_step(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> Step:
     transform = optim.optimizer(cfg.optim, cfg.train.steps)
     rate = optim.learning_rate(cfg.optim, cfg.train.steps)
     here, split = sharding.replicated(mesh), sharding.split(mesh)
+    network = _network(cfg, model, mesh)
     state = train_state.abstract(cfg, model, mesh)
     places = jax.tree.map(lambda v: v.sharding, state)
 
     def step(state, batch):
-        return _step(cfg, model, mesh, transform, rate, state, batch)
+        return _step(cfg, network, transform, rate, state, batch)
 
     return jax.jit(
         step,
@@ -58,12 +60,13 @@ def jit_step(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> Step:
     )
 
 
-def _step(cfg, model, mesh, transform, rate, state: TrainState, batch: Batch):
+def _step(cfg, network, transform, rate, state: TrainState, batch: Batch):
     key = jax.random.fold_in(jax.random.key(cfg.train.seed), state.step)
     progress = state.step / cfg.train.steps
 
     def objective(params, batch, key):
-        fused, aux = _apply(model, cfg.train.dtype, mesh, params, batch, key)
+        noise = jax.random.normal(key, (len(batch.a), cfg.model.experts))
+        fused, aux = network(params, batch.a, batch.b, noise)
         now = state.importance if aux.importance is None else aux.importance.mean(0)
         importance = _mean(state.importance, jax.lax.stop_gradient(now), IMPORTANCE_MEMORY)
         loss, terms = losses.total(cfg.loss, fused, aux, batch, progress, importance)
@@ -109,33 +112,40 @@ def _step(cfg, model, mesh, transform, rate, state: TrainState, batch: Batch):
     return new, metrics, made
 
 
-def _apply(model: SMCMamba, dtype: str, mesh: Mesh, params: PyTree, batch: Batch, key: Array):
-    """The network in `dtype`, but for its scans; what it returns is float32 again.
+def _network(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> Network:
+    """The network in `train.dtype`, but for its scans; what it returns is float32 again.
 
-    Each device has its pairs, which know nothing of each other: left to itself the compiler gathers
-    them for what it cannot divide, Fourier transforms among it.
+    Each of several devices has its own pairs, which know nothing of each other. Left to itself the
+    compiler gathers them for what it cannot divide: Fourier transforms, and our kernels.
     """
-    if dtype != "float32":
-        model = model.clone(dtype=dtype)
-        params = jax.tree_util.tree_map_with_path(
-            lambda path, v: v if path[-1].key in SSM._fields else v.astype(dtype), params
-        )
-    noise = jax.random.normal(key, (len(batch.a), model.experts))
+    narrow = cfg.train.dtype != "float32"
+    if narrow:
+        model = model.clone(dtype=cfg.train.dtype)
+
+    def run(params, a, b, noise):
+        if narrow:
+            params = jax.tree_util.tree_map_with_path(
+                lambda path, v: v if path[-1].key in SSM._fields else v.astype(cfg.train.dtype),
+                params,
+            )
+        made: Any = model.apply({"params": params}, a, b, noise=noise, train=True)
+        return jax.tree.map(lambda v: v.astype(jnp.float32), made)
 
     def each(params, a, b, noise):
-        """What a device makes of its pairs, with weights of its own."""
+        # With weights of its own, whose gradients are summed in their own type.
         params = jax.lax.pcast(params, sharding.AXES, to="varying")
-        made: Any = model.apply({"params": params}, a, b, noise=noise, train=True)
-        fused, aux = made
+        fused, aux = run(params, a, b, noise)
         amplitude = jax.lax.stop_gradient(aux.amplitude)
         return fused, aux._replace(amplitude=jax.lax.pmax(amplitude, sharding.AXES))
 
+    # What made a NaN is run again operation by operation, which jax.shard_map does not survive.
+    if mesh.size == 1 or cfg.train.debug_nans:
+        return run
     pairs, whole = jax.P(sharding.AXES), jax.P()
     others = {"experts": jax.P(None, sharding.AXES), "amplitude": whole}
     results = pairs, Aux._make(others.get(name, pairs) for name in Aux._fields)
-    each = jax.shard_map(each, mesh=mesh, in_specs=(whole, pairs, pairs, pairs), out_specs=results)
-    made = each(params, batch.a, batch.b, noise)
-    return jax.tree.map(lambda v: v.astype(jnp.float32), made)
+    inputs = whole, pairs, pairs, pairs
+    return jax.shard_map(each, mesh=mesh, in_specs=inputs, out_specs=results)
 
 
 def _accumulated(gradient, params: PyTree, batch: Batch, key: Array, parts: int):

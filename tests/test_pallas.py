@@ -128,7 +128,6 @@ def kernels_in(function, arguments, **placed):
 
 def test_auto_takes_the_kernels_on_a_gpu_that_they_are_for(monkeypatch):
     *arguments, _, _, _, _ = draw(2, 8, 1, 2, 2)
-    monkeypatch.setattr(platforms, "several_gpus", lambda: False)  # JAX knows of none here.
     for capabilities, wanted in (((), 0), (("8.6",), 0), (("9.0", "9.0"), 4)):
         found = [types.SimpleNamespace(compute_capability=c) for c in capabilities]
         monkeypatch.setattr(platforms, "gpus", lambda found=found: found)

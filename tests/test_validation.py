@@ -248,12 +248,28 @@ def test_debug_nans_stops_in_the_operation(cfg, tmp_path):
         step = jit_step(*arguments)
         return lambda state, batch: step(state, batch._replace(a=batch.a * 0 - 1))
 
-    def root(cfg, model, transform, rate, state, batch):
+    def root(cfg, network, transform, rate, state, batch):
         return state, {"bad": jax.numpy.log(batch.a.mean())}, batch
 
     debugged = override(cfg, {"train.debug_nans": True})
     with with_step(poisoned, _step=root), pytest.raises(FloatingPointError, match="nan"):
         train.train(debugged, tmp_path)
+
+
+def test_debug_nans_stops_in_the_network(cfg, tmp_path):
+    jit_step = train_step.jit_step
+
+    def nowhere(image):
+        return jax.device_put(np.full(image.shape, np.nan, image.dtype))
+
+    def poisoned(*arguments):
+        step = jit_step(*arguments)
+        return lambda state, batch: step(state, batch._replace(a=nowhere(batch.a)))
+
+    debugged = override(cfg, {"train.debug_nans": True})
+    with with_step(poisoned), pytest.raises(FloatingPointError, match="nan") as caught:
+        train.train(debugged, tmp_path)
+    assert any(frame.path.name in ("conv.py", "model.py") for frame in caught.traceback)
 
 
 def test_good_run_has_no_nans_to_debug(cfg, tmp_path):

@@ -12,7 +12,6 @@ import jax
 from jaxtyping import Array, Float
 
 from smc_jax.selective_scan import chunked, pallas, platforms, two_level
-from smc_jax.selective_scan.dividing import Division
 from smc_jax.selective_scan.mapping import joining
 
 
@@ -32,17 +31,6 @@ METHODS = {
     "chunked": Method(chunked.forward, chunked.backward),
     "two_level": Method(two_level.forward, two_level.backward),
     "pallas": Method(pallas.forward, pallas.backward),
-}
-DIVISIONS = {
-    "forward": Division(
-        "l b g d, l b g d, n g d, l n b g, l n b g, n b g d -> l b g d, n b g d, k n b g d",
-        free="b g",
-    ),
-    "backward": Division(
-        "l b g d, l b g d, n g d, l n b g, l n b g, k n b g d, l b g d, n b g d"
-        " -> l b g d, l b g d, n g d, l n b g, l n b g, n b g d",
-        free="b g",
-    ),
 }
 # Where the groups are, in x, dt, A, B, C and a state or the states of all chunks.
 _SEQUENCE, _STATE, _STATES = 2, 2, 3
@@ -98,9 +86,7 @@ def _function(name: str, method: str, reverse: bool, chunk: int) -> Callable:
         fits = args[2].shape[0] <= pallas.STATES
         kernel = functions["pallas" if fits else "two_level"]
         gpu, other = functions["two_level"], functions["chunked"]
-        return platforms.choose(
-            *args, kernel=kernel, gpu=gpu, other=other, division=DIVISIONS[name]
-        )
+        return platforms.choose(*args, kernel=kernel, gpu=gpu, other=other)
 
     run = jax.jit(choose) if method == "auto" else functions[method]
     if name == "forward":

@@ -8,34 +8,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax._src import dispatch
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
-
-from smc_jax.selective_scan.dividing import Division, dividing
 
 HOPPER = 9.0
 """The least compute capability that the kernels are for."""
 
 
-def choose(*args: jax.Array, kernel: Callable, gpu: Callable, other: Callable, division: Division):
+def choose(*args: jax.Array, kernel: Callable, gpu: Callable, other: Callable):
     """Calls `kernel` where our kernels run, `gpu` on another GPU, and `other` elsewhere.
 
-    The kernels run in float32, on GPUs of this machine that they are for. An exported program
-    (`jax.export`) has none: it may run on any GPU.
+    The kernels run in float32, on a GPU of this machine that they are for, in a program that is for
+    one device or, inside `jax.shard_map`, for each: the compiler cannot divide them among several.
+    An exported program (`jax.export`) has none: it may run on any GPU.
 
     Args:
       kernel, gpu, other: functions of `args`, equal in all but speed, that return tuples of arrays.
-      division: how several devices share the work of `kernel`, into which the compiler cannot look.
     """
     if all(v.dtype == jnp.float32 for v in args):
-        if several_gpus():
-            # There is no public way for `_lower` to learn which devices a program is for.
-            dispatch.prim_requires_devices_during_lowering.add(_kernel_or_gpu)
 
         def cuda(*args):
-            options = {"kernel": kernel, "gpu": gpu, "division": division}
-            return tuple(_kernel_or_gpu.bind(*args, **options))
+            return tuple(_kernel_or_gpu.bind(*args, kernel=kernel, gpu=gpu))
     else:
         cuda = gpu
     return lax.platform_dependent(*args, cuda=cuda, rocm=gpu, default=other)
@@ -62,27 +55,16 @@ def gpus() -> list[Any]:
         return []
 
 
-def several_gpus() -> bool:
-    """Whether programs may be for several GPUs, of this process and of others."""
-    return bool(gpus()) and jax.device_count("cuda") > 1
-
-
-def _abstract(*avals, kernel, gpu, division):
-    del kernel, division
+def _abstract(*avals, kernel, gpu):
+    del kernel
     # Not jax.eval_shape: inside jax.shard_map, results vary over axes of the mesh.
     return jax.make_jaxpr(gpu)(*avals).out_avals
 
 
-def _lower(context, *args, kernel, gpu, division):
+def _lower(context, *args, kernel, gpu):
     module = context.module_context
     here = set(module.platforms) == {"cuda"} and not module.lowering_parameters.for_export
-    devices = _devices(module.axis_context)
-    function = gpu
-    if here and has_kernels():
-        if devices == 1:
-            function = kernel
-        elif getattr(module.axis_context, "device_assignment", None):
-            function = dividing(kernel, division)
+    function = kernel if here and _devices(module.axis_context) == 1 and has_kernels() else gpu
     # Inside jax.shard_map types tell over which axes of the mesh an array varies; in a kernel none
     # does.
     plain = (jax.ShapeDtypeStruct(v.shape, v.dtype) for v in context.avals_in)

@@ -17,7 +17,6 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from smc_jax.selective_scan import pallas, platforms
-from smc_jax.selective_scan.dividing import Division
 from smc_jax.selective_scan.mapping import joining, vary_alike
 from smc_jax.selective_scan.recurrence import check_method, recurrence
 
@@ -80,13 +79,7 @@ def _function(name: str, method: str) -> Callable:
 
     def choose(*args):
         fits = args[1].shape[-1] <= 1 + 2 * STATES
-        return platforms.choose(
-            *args,
-            kernel=kernel if fits else gpu,
-            gpu=gpu,
-            other=other,
-            division=DIVISIONS[name],
-        )
+        return platforms.choose(*args, kernel=kernel if fits else gpu, gpu=gpu, other=other)
 
     run = {"auto": choose, "pallas": kernel}.get(method) or by(method)
     inputs = (0, 1, 1, 1, 1)
@@ -138,12 +131,6 @@ def _empty(v: Float[Array, "l g q"], sequences: int) -> Tokens:
     return rearrange(v[..., :sequences], "l g p -> g p l")
 
 
-DIVISIONS = {
-    "forward": Division("g p l, r g k, r g k, r g n, r g -> g p l", free="g p"),
-    "backward": Division(
-        "g p l, r g k, r g k, r g n, r g, g p l -> g p l, r g k, r g k, r g n, r g", free="g p"
-    ),
-}
 METHODS = {"forward": _forward, "backward": _backward}
 KERNELS = {"forward": _kernel_forward, "backward": _kernel_backward}
 # Methods that JAX differentiates, as often as one likes.
