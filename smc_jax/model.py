@@ -88,7 +88,7 @@ class SMCMamba(nn.Module):
           b: the second sources.
           pooled: what the gate sees in place of the pooled features of these images: for tiles,
             those of the whole image, so that all tiles have the same experts.
-          noise: standard normal numbers, by which the gate's logits vary in training.
+          noise: standard normal numbers, by which training makes the gate's logits vary.
           train: run every expert; otherwise only the chosen ones run, with the same result.
 
         Returns:

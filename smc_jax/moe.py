@@ -70,8 +70,8 @@ def blocks(
 class Gate(nn.Module):
     """Noisy top-k gate on globally pooled features (Eq. 15-18).
 
-    Noise is added in training. The projections start at zero, so that at first the noise alone
-    chooses and every expert learns.
+    Training gives it noise. The projections start at zero, so that at first the noise alone chooses
+    and every expert learns.
 
     Attributes:
       experts: how many there are.
