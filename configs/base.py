@@ -61,8 +61,13 @@ FOR_TASK: dict[tuple[str, str], dict[str, Any]] = {
         "loss.structure": 6.0,
         "loss.fidelity": 1.5,
     },
-    # Neither exposure, and not their mean, is as bright as the result should be.
-    ("practical", "meif"): {"loss.intensity": 2.0, "loss.gradient": 10.0},
+    ("practical", "meif"): {
+        # Neither exposure, and not their mean, is as bright as the result should be.
+        "loss.intensity": 2.0,
+        "loss.gradient": 10.0,
+        # Stronger bands would take shadows to black.
+        "model.within": True,
+    },
 }
 """What a setting changes further for one task."""
 RULES = {"ivif": "max", "mdif": "max", "mfif": "mean", "meif": "mean", "general": "task"}

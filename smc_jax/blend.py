@@ -21,7 +21,14 @@ SPLINE = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 """The cubic B-spline, with which the à trous wavelet smooths."""
 
 
-def blend(a: Image, b: Image, weights: Float[Array, "b h w k"], trust: float = 0.0) -> Image:
+def blend(
+    a: Image,
+    b: Image,
+    weights: Float[Array, "b h w k"],
+    trust: float = 0.0,
+    *,
+    within: bool = False,
+) -> Image:
     """A weighted mean of the sources, band by band, each stronger or weaker, and a residual.
 
     With weights and trust of 0 this is the mean of the sources: the bands of an image add up to it.
@@ -35,6 +42,7 @@ def blend(a: Image, b: Image, weights: Float[Array, "b h w k"], trust: float = 0
         half its strength, which is between 0 and 2; and how far all logits follow `contrast`,
         beyond `trust`.
       trust: what that is where the weights are 0.
+      within: no pixel is darker or brighter than in both sources.
     """
     ends = 1, 2, 2 + LEVELS, 2 + 2 * LEVELS
     logit, rest, shift, strength, further = jnp.split(weights, ends, -1)
@@ -45,7 +53,8 @@ def blend(a: Image, b: Image, weights: Float[Array, "b h w k"], trust: float = 0
         own = detail_b + nn.sigmoid(logit + shift[..., i, None]) * (detail_a - detail_b)
         rest += 2 * nn.sigmoid(strength[..., i, None]) * own
         rest -= detail_b + share * (detail_a - detail_b)
-    return b + share * (a - b) + rest * jnp.minimum(1.0, jnp.maximum(a, b) / FAINT)
+    fused = b + share * (a - b) + rest * jnp.minimum(1.0, jnp.maximum(a, b) / FAINT)
+    return fused.clip(jnp.minimum(a, b), jnp.maximum(a, b)) if within else fused
 
 
 def bands(image: Image) -> list[Image]:

@@ -67,6 +67,7 @@ class SMCMamba(nn.Module):
     decoder_layers: int = 3
     output: str = "image"
     trust: float = 0.0
+    within: bool = False
     scan_method: str = "auto"
     remat: bool = False
     dtype: Any = None
@@ -112,7 +113,7 @@ class SMCMamba(nn.Module):
         if self.output == "residual":
             image = (a + b) / 2 + decoded
         elif self.output == "blend":
-            image = blend.blend(a, b, decoded, self.trust)
+            image = blend.blend(a, b, decoded, self.trust, within=self.within)
         else:
             image = nn.sigmoid(decoded)
         return image if train else image.clip(0.0, 1.0), Aux(

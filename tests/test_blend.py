@@ -69,6 +69,15 @@ def test_black_in_both_stays_black_beside_light():
     assert found[:, :, 25:].all()
 
 
+def test_within_the_sources(sources):
+    a, b, *_ = sources
+    strong = weights(0.6, 0.3, (1.0, -1.0, 0.5), (1.9, 1.9, 1.9))
+    free, found = (blend.blend(a, b, strong, within=within) for within in (False, True))
+    least, most = jnp.minimum(a, b), jnp.maximum(a, b)
+    assert ((free < least) | (free > most)).any()
+    np.testing.assert_array_equal(found, jnp.clip(free, least, most))
+
+
 def test_trust_chooses_what_has_contrast(sources):
     left = jnp.arange(SIZE[1])[:, None] < SIZE[1] // 2
     sharp, flat = sources[0], jnp.full_like(sources[0], 0.5)

@@ -193,14 +193,18 @@ def test_residual_is_added_to_the_mean(small):
 
 
 def test_blend_takes_the_weights_that_the_decoder_makes(small):
-    network, params = build(output="blend", trust=0.7), jax.tree.map(lambda v: v, small[1])
+    network, params = (
+        build(output="blend", trust=0.7, within=True),
+        jax.tree.map(lambda v: v, small[1]),
+    )
     a, b = images()
     last = params["decoder"]["Conv_2"]["Conv_0"]
     zeros = jax.tree.map(lambda v: jnp.zeros((*v.shape[:-1], blend.CHANNELS)), last)
     bias = jnp.linspace(-1.0, 0.5, blend.CHANNELS)
     params["decoder"]["Conv_2"]["Conv_0"] = {**zeros, "bias": bias}
     fused, _ = jax.jit(network.apply)({"params": params}, a, b)
-    expected = blend.blend(a, b, jnp.broadcast_to(bias, (*a.shape[:3], blend.CHANNELS)), 0.7)
+    weights = jnp.broadcast_to(bias, (*a.shape[:3], blend.CHANNELS))
+    expected = blend.blend(a, b, weights, 0.7, within=True)
     np.testing.assert_allclose(fused, expected.clip(0, 1), atol=1e-6)
     black = jnp.zeros_like(a)
     fused, _ = jax.jit(network.apply)({"params": params}, black, black)
