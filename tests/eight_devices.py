@@ -1,4 +1,4 @@
-"""What a training step on eight devices exchanges, for tests/test_sharing.py: prints JSON."""
+"""What a training step on eight devices exchanges, for tests/test_devices.py: prints JSON."""
 
 import json
 

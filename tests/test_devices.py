@@ -98,10 +98,10 @@ def assert_same(workdir, other):
         assert one == pytest.approx(two, rel=2e-3, abs=1e-4)
 
 
-def test_one_two_and_eight_devices_train_the_same(values, cached, tmp_path):
-    """And with split weights, and from a checkpoint of another number of devices."""
+def on_eight(cached, *arguments):
+    """What Python prints, with arguments, where there are eight devices."""
     done = subprocess.run(
-        [sys.executable, "-c", ON_MANY, str(tmp_path), json.dumps(values)],
+        [sys.executable, *arguments],
         cwd=ROOT,
         env=cached | fake_devices(8),
         capture_output=True,
@@ -109,8 +109,21 @@ def test_one_two_and_eight_devices_train_the_same(values, cached, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "batch 8: 8 devices x 1 parts x 1 pairs" in done.stdout
-    assert "moved: going on from step 3" in done.stdout
+    return done.stdout
+
+
+def test_a_training_step_exchanges_gradients_alone(cached):
+    """And a few scalars: losses and what shows illness."""
+    exchanged, gradients = json.loads(on_eight(cached, "tests/eight_devices.py"))
+    assert [kind for kind, _, _ in exchanged] == ["all-reduce"]
+    assert gradients < exchanged[0][2] < gradients + 1000
+
+
+def test_one_two_and_eight_devices_train_the_same(values, cached, tmp_path):
+    """And with split weights, and from a checkpoint of another number of devices."""
+    told = on_eight(cached, "-c", ON_MANY, str(tmp_path), json.dumps(values))
+    assert "batch 8: 8 devices x 1 parts x 1 pairs" in told
+    assert "moved: going on from step 3" in told
     for name in ("on2", "on8", "fsdp", "moved"):
         assert_same(tmp_path / name, tmp_path / "on1")
 

@@ -429,7 +429,7 @@ def test_mccm(name):
     check(got, fused)
 
 
-def test_gate(monkeypatch):
+def test_gate():
     """The noise of Eq. 16 is handed in, so that every image has noise that is known."""
     a, b = draw(2, 5, 4, 3, WIDTH)
     epsilon = draw(5, 4, seed=3, scale=2.0)

@@ -193,10 +193,8 @@ def test_residual_is_added_to_the_mean(small):
 
 
 def test_blend_takes_the_weights_that_the_decoder_makes(small):
-    network, params = (
-        build(output="blend", trust=0.7, within=True),
-        jax.tree.map(lambda v: v, small[1]),
-    )
+    network = build(output="blend", trust=0.7, within=True)
+    params = jax.tree.map(lambda v: v, small[1])
     a, b = images()
     last = params["decoder"]["Conv_2"]["Conv_0"]
     zeros = jax.tree.map(lambda v: jnp.zeros((*v.shape[:-1], blend.CHANNELS)), last)
