@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from smc_jax import moe, scan_orders
 from smc_jax.conv import uniform
 from smc_jax.ssm import SSM, SSMParams, scan_channels, scan_tokens
-from smc_jax.types import Features, Pooled
+from smc_jax.types import Features, Noise, Pooled
 
 
 class Weights(NamedTuple):
@@ -53,7 +53,7 @@ class MCCM(nn.Module):
         a: Features,
         b: Features,
         pooled: Pooled | None = None,
-        noise: Float[Array, "b e"] | None = None,
+        noise: Noise | None = None,
         *,
         train: bool = False,
     ) -> tuple[Features, moe.Routing, Float[Array, "e b h w c"] | None]:

@@ -11,7 +11,7 @@ from smc_jax import blend, config
 from smc_jax.conv import Conv
 from smc_jax.mafe import MAFE, Shallow
 from smc_jax.mccm import MCCM
-from smc_jax.types import Aux, Features, Image, Pooled, Scalar
+from smc_jax.types import Aux, Features, Image, Noise, Pooled, Scalar
 
 
 class Decoder(nn.Module):
@@ -78,7 +78,7 @@ class SMCMamba(nn.Module):
         a: Image,
         b: Image,
         pooled: Pooled | None = None,
-        noise: Float[Array, "b e"] | None = None,
+        noise: Noise | None = None,
         *,
         train: bool = False,
     ) -> tuple[Image, Aux]:

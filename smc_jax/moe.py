@@ -10,7 +10,7 @@ from einops import rearrange, reduce
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from smc_jax.types import Features, Pooled
+from smc_jax.types import Features, Noise, Pooled
 
 
 class Routing(NamedTuple):
@@ -89,7 +89,7 @@ class Gate(nn.Module):
         a: Features,
         b: Features,
         pooled: Pooled | None = None,
-        noise: Float[Array, "b e"] | None = None,
+        noise: Noise | None = None,
     ) -> Routing:
         """`pooled` takes the place of the sum of both poolings of `a` and `b`; `noise` is drawn
         from the standard normal distribution (epsilon in Eq. 16)."""

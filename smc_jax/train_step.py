@@ -15,7 +15,7 @@ from smc_jax import config, losses, optim, sharding, train_state
 from smc_jax.model import SMCMamba
 from smc_jax.ssm import SSM
 from smc_jax.train_state import TrainState
-from smc_jax.types import Aux, Batch, Image, Scalar
+from smc_jax.types import Aux, Batch, Image, Noise, Scalar
 
 IMPORTANCE_MEMORY = 0.99
 """Share that the running mean of the experts' importance keeps of itself in a step."""
@@ -31,7 +31,7 @@ class Made(NamedTuple):
     """Of the experts, if there are any."""
 
 
-Network = Callable[[PyTree, Image, Image, Float[Array, "b e"]], tuple[Image, Aux]]
+Network = Callable[[PyTree, Image, Image, Noise], tuple[Image, Aux]]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics, Made]]
 
 
@@ -131,14 +131,15 @@ def _network(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> Network:
         made: Any = model.apply({"params": params}, a, b, noise=noise, train=True)
         return jax.tree.map(lambda v: v.astype(jnp.float32), made)
 
+    # What made a NaN is run again operation by operation, which jax.shard_map does not survive.
+    if mesh.size == 1 or cfg.train.debug_nans:
+        return run
+
     def each(params, a, b, noise):
         fused, aux = run(params, a, b, noise)
         amplitude = jax.lax.stop_gradient(aux.amplitude)
         return fused, aux._replace(amplitude=jax.lax.pmax(amplitude, sharding.AXES))
 
-    # What made a NaN is run again operation by operation, which jax.shard_map does not survive.
-    if mesh.size == 1 or cfg.train.debug_nans:
-        return run
     pairs, whole = jax.P(sharding.AXES), jax.P()
     others = {"experts": jax.P(None, sharding.AXES), "amplitude": whole}
     results = pairs, Aux._make(others.get(name, pairs) for name in Aux._fields)

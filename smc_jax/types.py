@@ -18,6 +18,8 @@ Image = Float[Array, "b h w 1"]
 Features = Float[Array, "b h w c"]
 Pooled = Float[Array, "b p"]
 """Features of both sources, pooled over the image: what the gate sees."""
+Noise = Float[Array, "b e"]
+"""Standard normal numbers, by which training makes the gate's logits vary."""
 
 
 class Batch(NamedTuple):
