@@ -29,7 +29,9 @@ def pairs(folder: str | Path) -> tuple[list[Pair], list[str]]:
     sides, problems = [], []
     for side in (Path(folder) / "a", Path(folder) / "b"):
         if not side.is_dir():
-            raise ImageError(f"{side} is no folder; pairs lie in a/ and b/ under equal names")
+            raise ImageError(
+                f"{side} is no folder; pairs lie in a/ and b/ under equal names{_elsewhere(folder)}"
+            )
         found, doubled = listed(side)
         sides.append(found)
         problems += doubled
@@ -41,6 +43,12 @@ def pairs(folder: str | Path) -> tuple[list[Pair], list[str]]:
     if not both:
         raise ImageError(f"{folder} holds no pair: no name is in both a/ and b/")
     return both, problems
+
+
+def _elsewhere(folder: str | Path) -> str:
+    """A hint where the pairs of a folder lie one level deeper, as those of its splits do."""
+    deeper = [path.parent for path in sorted(Path(folder).glob("*/a")) if path.is_dir()]
+    return f"; there are some in {', '.join(map(str, deeper[:3]))}" if deeper else ""
 
 
 def truths(folder: str | Path, pairs: Sequence[Pair]) -> tuple[dict[str, Path], list[str]]:

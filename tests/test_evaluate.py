@@ -181,6 +181,18 @@ def test_undefined_metrics_are_empty_and_told(pairs, fused, tmp_path, capsys):
     ]
 
 
+def test_what_is_undefined_for_a_baseline_alone_is_no_failure(pairs, fused, tmp_path, capsys):
+    """Where b is the larger source everywhere, the maximum adds nothing to it."""
+    save(pairs / "a/p0.png", scene(10) // 2)
+    out = tmp_path / "out"
+    save(fused / "p0.tif", scene(5))
+    assert evaluate.main(str(out), fused=[str(fused)], pairs=str(pairs), chosen="SCD") == 0
+    assert [key for key, row in rows(out).items() if row["SCD"] == ""] == [("Max", "p0")]
+    printed = capsys.readouterr()
+    assert "not in these means:\n  p0: SCD undefined for Max\n" in printed.out
+    assert printed.err == ""
+
+
 def test_metrics_and_dialect(pairs, fused, tmp_path, capsys):
     chosen = {"chosen": "Q_Y, MI", "dialect": "tang", "fused": [str(fused)], "pairs": str(pairs)}
     assert evaluate.main(str(tmp_path / "out"), **chosen) == 0

@@ -156,6 +156,11 @@ def test_damaged_folder_is_told(by_orbax, tmp_path, what, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_programs_are_no_weights(programs):
+    with pytest.raises(ConfigError, match="holds programs, whose weights cannot be taken out"):
+        weights.load(programs)
+
+
 @pytest.mark.parametrize("sizes", ["", "640", "640x480,", "640x15", "-640x480", "640x480x3"])
 def test_sizes_that_are_none_are_told(made, tmp_path, capsys, sizes):
     flags = ["--format=stablehlo", f"--sizes={sizes}", f"--out={tmp_path / 'x'}"]

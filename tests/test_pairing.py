@@ -34,12 +34,15 @@ def test_pairs(tmp_path):
 
 
 def test_no_pairs(tmp_path):
-    save(tmp_path / "a/1.png")
+    split = tmp_path / "test"
+    save(split / "a/1.png")
     with pytest.raises(ImageError, match="b is no folder"):
+        pairing.pairs(split)
+    with pytest.raises(ImageError, match=f"no folder.* there are some in {split}$"):
         pairing.pairs(tmp_path)
-    save(tmp_path / "b/2.png")
+    save(split / "b/2.png")
     with pytest.raises(ImageError, match="holds no pair"):
-        pairing.pairs(tmp_path)
+        pairing.pairs(split)
 
 
 def test_names_that_cannot_be_printed_are_told(tmp_path):

@@ -16,12 +16,7 @@ from smc_jax.selective_scan.mapping import joining
 
 
 class Method(NamedTuple):
-    """Two functions of the arrays of `scan`, called with `reverse` and `chunk` as well.
-
-    `forward(x, dt, A, B, C, start)` gives y, the end state, and "k n b g d", the state that enters
-    each of k chunks; `backward(x, dt, A, B, C, starts, dy, dend)` the gradients of what `forward`
-    was called with.
-    """
+    """The two passes of a method, both of which give tuples of arrays."""
 
     forward: Callable
     backward: Callable
@@ -32,6 +27,9 @@ METHODS = {
     "two_level": Method(two_level.forward, two_level.backward),
     "pallas": Method(pallas.forward, pallas.backward),
 }
+"""`forward(x, dt, A, B, C, start)` gives y, the end state, and "k n b g d", the state that enters
+each of k chunks; `backward(x, dt, A, B, C, starts, dy, dend)` the gradients of what `forward` was
+called with. Both are told `reverse` and `chunk` as well."""
 # Where the groups are, in x, dt, A, B, C and a state or the states of all chunks.
 _SEQUENCE, _STATE, _STATES = 2, 2, 3
 _INPUTS = (_SEQUENCE, _SEQUENCE, 1, 3, 3)

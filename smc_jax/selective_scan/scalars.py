@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from smc_jax.selective_scan import pallas, platforms
+from smc_jax.selective_scan.analytic import Method
 from smc_jax.selective_scan.mapping import joining, vary_alike
 from smc_jax.selective_scan.recurrence import check_method, recurrence
 
@@ -73,9 +74,9 @@ _scan.defvjp(_scan_forward, _scan_backward)
 @functools.cache
 def _function(name: str, method: str) -> Callable:
     def by(method: str) -> Callable:
-        return jax.jit(functools.partial(METHODS[name], method=method))
+        return jax.jit(functools.partial(getattr(_PLAIN, name), method=method))
 
-    kernel, gpu, other = KERNELS[name], by("two_level"), by("chunked")
+    kernel, gpu, other = getattr(KERNELS, name), by("two_level"), by("chunked")
 
     def choose(*args):
         fits = args[1].shape[-1] <= 1 + 2 * STATES
@@ -131,8 +132,8 @@ def _empty(v: Float[Array, "l g q"], sequences: int) -> Tokens:
     return rearrange(v[..., :sequences], "l g p -> g p l")
 
 
-METHODS = {"forward": _forward, "backward": _backward}
-KERNELS = {"forward": _kernel_forward, "backward": _kernel_backward}
+_PLAIN = Method(_forward, _backward)
+KERNELS = Method(_kernel_forward, _kernel_backward)
 # Methods that JAX differentiates, as often as one likes.
 _DIFFERENTIABLE = ("reference", "associative")
 

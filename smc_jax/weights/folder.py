@@ -63,9 +63,15 @@ def read(path: str | Path) -> Weights:
     """Reads such a folder; its parameters come in float32.
 
     Raises:
-      ConfigError: a file of it is missing or damaged, or they do not fit each other.
+      ConfigError: a file of it is missing or damaged, they do not fit each other, or it is a
+        folder of programs.
     """
     path = Path(path).absolute()
+    if any(path.glob("*.stablehlo")):
+        raise ConfigError(
+            f"{path} holds programs, whose weights cannot be taken out; run them by its run.py, or "
+            "give what they were exported from"
+        )
     # Its errors reach us as exceptions.
     logging.set_verbosity(logging.FATAL)
     try:
