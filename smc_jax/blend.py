@@ -9,7 +9,7 @@ from smc_jax.types import Image
 
 LEVELS = 3
 """Bands of detail; the finest is about 2 pixels wide, each next one twice as wide."""
-CHANNELS = 3 + 2 * LEVELS
+CHANNELS = 4 + 2 * LEVELS
 """What `blend` needs for a pixel."""
 WINDOWS = (1, 2, 3)
 """Where contrast is measured: windows of the width of the bands of these numbers, from 0."""
@@ -26,12 +26,13 @@ def blend(
     b: Image,
     weights: Float[Array, "b h w k"],
     trust: float = 0.0,
+    detail_trust: float = 0.0,
     *,
     within: bool = False,
 ) -> Image:
     """A weighted mean of the sources, band by band, each stronger or weaker, and a residual.
 
-    With weights and trust of 0 this is the mean of the sources: the bands of an image add up to it.
+    With weights of 0 and no trust this is the mean of the sources: bands of an image add up to it.
     What is black in both sources stays black: the flat surroundings of medical images, above all.
 
     Args:
@@ -39,16 +40,20 @@ def blend(
       b: the second sources.
       weights: `CHANNELS` numbers a pixel: the logit of the first source's share; the residual; for
         each band of detail, finest first, what its logit differs by; again for each, the logit of
-        half its strength, which is between 0 and 2; and how far all logits follow `contrast`,
-        beyond `trust`.
-      trust: what that is where the weights are 0.
+        half its strength, which is between 0 and 2; how far all logits follow `contrast`, beyond
+        `trust`; and how much further those of the bands do, beyond `detail_trust`.
+      trust: how far all logits follow it where the weights are 0.
+      detail_trust: how much further those of the bands do: what is brighter may be flat where the
+        other source shows texture.
       within: no pixel is darker or brighter than in both sources.
     """
-    ends = 1, 2, 2 + LEVELS, 2 + 2 * LEVELS
-    logit, rest, shift, strength, further = jnp.split(weights, ends, -1)
+    ends = 1, 2, 2 + LEVELS, 2 + 2 * LEVELS, 3 + 2 * LEVELS
+    logit, rest, shift, strength, further, finer = jnp.split(weights, ends, -1)
     bands_a, bands_b = bands(a), bands(b)
-    logit += (trust + further) * contrast(bands_a, bands_b)
+    clearer = contrast(bands_a, bands_b)
+    logit += (trust + further) * clearer
     share = nn.sigmoid(logit)
+    shift += (detail_trust + finer) * clearer
     for i, (detail_a, detail_b) in enumerate(zip(bands_a[:-1], bands_b[:-1], strict=True)):
         own = detail_b + nn.sigmoid(logit + shift[..., i, None]) * (detail_a - detail_b)
         rest += 2 * nn.sigmoid(strength[..., i, None]) * own

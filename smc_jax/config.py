@@ -90,6 +90,8 @@ class Model:
     sources, how it differs band by band, how strong the bands are, and more (`blend.py`)."""
     trust: float = 0.0
     """How far the shares of a `blend` follow the sources' contrast before anything is learnt."""
+    detail_trust: float = 0.0
+    """How much further those of its bands of detail follow it."""
     within: bool = False
     """Each pixel of a `blend` lies between those of its sources."""
     scan_method: str = "auto"

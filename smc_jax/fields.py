@@ -39,6 +39,7 @@ LEAST = {
     "model.gate_window": 0,
     "model.decoder_layers": 1,
     "model.trust": 0.0,
+    "model.detail_trust": 0.0,
     "optim.lr": 0.0,
     "optim.period": 1,
     "optim.floor": 0.0,

@@ -67,6 +67,7 @@ class SMCMamba(nn.Module):
     decoder_layers: int = 3
     output: str = "image"
     trust: float = 0.0
+    detail_trust: float = 0.0
     within: bool = False
     scan_method: str = "auto"
     remat: bool = False
@@ -113,7 +114,8 @@ class SMCMamba(nn.Module):
         if self.output == "residual":
             image = (a + b) / 2 + decoded
         elif self.output == "blend":
-            image = blend.blend(a, b, decoded, self.trust, within=self.within)
+            trusts = self.trust, self.detail_trust
+            image = blend.blend(a, b, decoded, *trusts, within=self.within)
         else:
             image = nn.sigmoid(decoded)
         return image if train else image.clip(0.0, 1.0), Aux(

@@ -20,8 +20,8 @@ def logit(share):
     return np.log(share / (1 - share))
 
 
-def weights(share=0.5, rest=0.0, shift=(0.0,) * 3, strength=(1.0,) * 3, trust=0.0):
-    values = [logit(share), rest, *shift, *(logit(s / 2) for s in strength), trust]
+def weights(share=0.5, rest=0.0, shift=(0.0,) * 3, strength=(1.0,) * 3, trust=0.0, finer=0.0):
+    values = [logit(share), rest, *shift, *(logit(s / 2) for s in strength), trust, finer]
     return jnp.broadcast_to(jnp.array(values, jnp.float32), (1, *SIZE, blend.CHANNELS))
 
 
@@ -88,6 +88,16 @@ def test_trust_chooses_what_has_contrast(sources):
     assert apart.max() < 1e-3
     assert jnp.abs(found - sharp).max() > 0.05
     np.testing.assert_allclose(blend.blend(a, b, weights(trust=8.0), 12.0), found, atol=1e-6)
+
+
+def test_detail_is_of_the_source_that_has_more_contrast(sources):
+    """What is brighter is flat: light comes from the one, texture from the other."""
+    a, b = jnp.full_like(sources[0], 0.8), 0.5 * sources[0]
+    *detail, rest = blend.bands(b)
+    expected = 0.9 * a + 0.1 * rest + sum(detail)
+    for given, constant in ((20.0, 0.0), (8.0, 12.0)):
+        found = blend.blend(a, b, weights(0.9, finer=given), 0.0, constant)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_contrast_is_the_log_of_a_quotient_of_variances(sources, monkeypatch):
