@@ -39,5 +39,14 @@ def compiled(function, *arguments):
 
 def table(header: list[str], rows: list[list[str]]) -> str:
     """Rows as a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join([head(header), *map(row, rows)])
+
+
+def head(header: list[str]) -> str:
+    """The first two lines of a Markdown table, for who prints rows as they come."""
+    return f"{row(header)}\n{row(['---'] * len(header))}"
+
+
+def row(cells: list[str]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"

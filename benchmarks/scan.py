@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-from benchmarks.measure import compiled, interleaved, table
+from benchmarks.measure import compiled, head, interleaved, row
 from smc_jax.selective_scan import METHODS as ALL
 from smc_jax.selective_scan import scalars, selective_scan
 from smc_jax.selective_scan.scalars import ScalarSSM
@@ -47,6 +47,16 @@ CPU_SHAPES = {
     "16384 pixels, 64 channels": (16384, 64, 1, 1, 4),
 }
 SHAPES = GPU_SHAPES if ON_GPU else CPU_SHAPES
+HEADER = [
+    "shape",
+    "method",
+    "forward ms",
+    "forward + backward ms",
+    "x associative, forward",
+    "x associative, both",
+    "temporary MB, forward",
+    "temporary MB, both",
+]
 FULL_SIZE = (1, 480 * 640, 1, 128, 16)
 # Groups, sequences of scalar tokens, tokens, state: the channels of each pixel, as the model scans
 # them in both directions.
@@ -175,7 +185,7 @@ def rivals(groups):
 def main() -> None:
     kind = jax.devices()[0].device_kind
     print(f"{kind}, float32; medians of 5 turns of {CALLS} calls, all methods in each turn")
-    rows = []
+    print(f"\n{head(HEADER)}")
     for name, shape in SHAPES.items():
         batch, length, groups, width, state = shape
         arguments = inputs(*shape)
@@ -186,46 +196,35 @@ def main() -> None:
             if small or method != "associative"
         }
         made |= {n: torch_programs(rival, arguments) for n, rival in rivals(groups).items()}
-        rows += _rows(name, made)
-    print(_table(rows))
+        _print_rows(name, made)
     _, _, (forward, both) = programs(functools.partial(scan, method="auto"), inputs(*FULL_SIZE))
     print(
         f"\n{FULL_SIZE[1]} tokens, width {FULL_SIZE[3]}, auto: {forward / 1e6:.0f} MB of temporary "
         f"memory forward, {both / 1e6:.0f} MB forward + backward"
     )
-    rows = []
+    print(f"\nScalar tokens, both directions\n\n{head(HEADER)}")
     for name, shape in SCALARS.items():
         arguments = scalar_inputs(*shape)
         made = {
             method: programs(functools.partial(scalars.scan, method=method), arguments)
             for method in METHODS
         }
-        rows += _rows(name, made)
-    print("\nScalar tokens, both directions")
-    print(_table(rows))
+        _print_rows(name, made)
 
 
-def _rows(name, made):
+def _print_rows(name, made):
     kinds = ("forward", "both")
     seconds = interleaved(
         {(m, kind): run for m, of in made.items() for kind, run in zip(kinds, of, strict=False)},
         calls=CALLS,
     )
-    rows = []
     for method, (*_, memory) in made.items():
         ours = [seconds[method, kind] for kind in kinds]
         theirs = [seconds.get(("associative", kind)) for kind in kinds]
-        rows.append([name, method])
-        rows[-1] += [f"{s * 1e3:.2f}" for s in ours]
-        rows[-1] += [f"{t / s:.1f}" if t else "" for t, s in zip(theirs, ours, strict=True)]
-        rows[-1] += [f"{b / 1e6:.1f}" for b in memory] if memory else ["", ""]
-    return rows
-
-
-def _table(rows):
-    header = ["shape", "method", "forward ms", "forward + backward ms", "x associative, forward"]
-    header += ["x associative, both", "temporary MB, forward", "temporary MB, both"]
-    return "\n" + table(header, rows)
+        cells = [f"{s * 1e3:.2f}" for s in ours]
+        cells += [f"{t / s:.1f}" if t else "" for t, s in zip(theirs, ours, strict=True)]
+        cells += [f"{b / 1e6:.1f}" for b in memory] if memory else ["", ""]
+        print(row([name, method, *cells]), flush=True)
 
 
 if __name__ == "__main__":
