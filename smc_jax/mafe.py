@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Array, Float
 
 from smc_jax import scan_orders
-from smc_jax.conv import Conv, DepthwiseConv
+from smc_jax.conv import Conv, DepthwiseConv, JointConv
 from smc_jax.ssm import SSMParams, scan_channels, scan_tokens
 from smc_jax.types import Features, Image, Scalar
 
@@ -145,7 +145,7 @@ class MAFE(nn.Module):
             branches.append(enhanced)
         # Each branch ends in a loop that suits its layout; fused into one, they all are slow.
         branches = jax.lax.optimization_barrier(branches)
-        return Conv(self.width)(jnp.concatenate(branches, -1)), amplitude
+        return JointConv(self.width)(branches), amplitude
 
 
 def _directions(bidirectional: bool) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from smc_jax import config, tiles
 from smc_jax.errors import ConfigError
 
 _UNITS = "KMGT"
-_FLOATS = 48
+_FLOATS = 54
 """Numbers of four bytes that are alive at once, for each pixel and channel of the features."""
 
 

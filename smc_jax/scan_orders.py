@@ -6,6 +6,7 @@ under one name that a config field chooses.
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
@@ -45,7 +46,7 @@ def to_tokens(
 ) -> Float[Array, "*g l c"]:
     """The pixels of a grid as a sequence in `order`; None: raster."""
     tokens = rearrange(grid, "... h w c -> ... (h w) c")
-    return tokens if order is None else jnp.take(tokens, order, axis=-2)
+    return tokens if order is None else _gather(tokens, order)
 
 
 def to_grid(
@@ -53,8 +54,17 @@ def to_grid(
 ) -> Float[Array, "*g h w c"]:
     """The inverse of `to_tokens` for a grid of `height` rows."""
     if order is not None:
-        tokens = jnp.take(tokens, np.argsort(order), axis=-2)
+        tokens = _gather(tokens, np.argsort(order))
     return rearrange(tokens, "... (h w) c -> ... h w c", h=height)
+
+
+def _gather(tokens, order):
+    """Token by token. A GPU's compiler would gather number by number, in the layout of what comes
+    next: the barrier keeps it from that.
+    """
+    shape = tokens.shape
+    tokens = rearrange(jnp.take(tokens, order, axis=-2), "... l c -> ... (l c)")
+    return jax.lax.optimization_barrier(tokens).reshape(shape)
 
 
 def interleave(first, second, axis: int):

@@ -126,11 +126,17 @@ def _scalar(ssm: SSM) -> ScalarSSM:
 def _scan(ssm: SSM, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
     ssm = _merge(ssm, x.shape[0])
     state, rank = ssm.A_log.shape[-1], ssm.dt_proj.shape[-2]
-    projected = jnp.einsum("g b l d, g d k -> g b l k", x, ssm.x_proj)
-    projected = projected + rearrange(ssm.x_bias, "g k -> g 1 1 k")
-    dt, B, C = jnp.split(projected, [rank, rank + state], axis=-1)
-    dt = jnp.einsum("g b l r, g r d -> g b l d", dt, ssm.dt_proj)
-    dt = jax.nn.softplus(dt + rearrange(ssm.dt_bias, "g d -> g 1 1 d"))
+    ends = rank, rank + state
+    to_step, *to_BC = jnp.split(ssm.x_proj, ends, axis=-1)
+    step_bias, *BC_bias = jnp.split(ssm.x_bias, ends, axis=-1)
+    # Both factors of the step size are small.
+    to_step = jnp.einsum("g d r, g r e -> g d e", to_step, ssm.dt_proj)
+    step_bias = jnp.einsum("g r, g r d -> g d", step_bias, ssm.dt_proj) + ssm.dt_bias
+    weights, biases = (to_step, *to_BC), (step_bias, *BC_bias)
+    # Without the barrier, products of one x are joined, and each is copied out of the whole.
+    xs, weights = jax.lax.optimization_barrier(((x, x, x), weights))
+    dt, B, C = map(_affine, xs, weights, biases)
+    dt = jax.nn.softplus(dt)
     y, _ = recurrence(
         rearrange(x, "g b l d -> l b g d"),
         rearrange(dt, "g b l d -> l b g d"),
@@ -141,6 +147,10 @@ def _scan(ssm: SSM, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
         method=method,
     )
     return rearrange(y, "l b g d -> g b l d") + rearrange(ssm.D, "g d -> g 1 1 d") * x
+
+
+def _affine(x: Float[Array, "g b l d"], weights: Float[Array, "g d k"], bias: Float[Array, "g k"]):
+    return jnp.einsum("g b l d, g d k -> g b l k", x, weights) + rearrange(bias, "g k -> g 1 1 k")
 
 
 def _merge(ssm: SSM, groups: int) -> SSM:

@@ -277,7 +277,7 @@ def test_bad_input_is_told_in_one_line(case, smc_fuse):
         (("b.png", "b.png", "-o", "x.png", "--task=mfi"), "invalid choice: 'mfi'"),
         (("b.png", "b.png", "-o", "x.png", "--max-memory=lots"), "'lots' is no size of memory"),
         (("b.png", "b.png", "-o", "x.png", "--max-memory=0"), "'0' is less memory than a tile"),
-        (("b.png", "b.png", "-o", "x.png", "--max-memory=1"), "needs; give at least 101MB"),
+        (("b.png", "b.png", "-o", "x.png", "--max-memory=1"), "needs; give at least 114MB"),
         (("b.png", "b.png", "-o", "x.png", "--weights=none"), "there are no weights none; give a"),
         (("b.png", "b.png", "-o", "x.png", "--weights=b.safetensors"), "b.safetensors cannot be"),
         (("b.png", "b.png", "-o", "x.gif"), "--out=x.gif: there is no format .gif; give one of"),

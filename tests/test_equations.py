@@ -228,7 +228,7 @@ def enhance(p, features, halo=True):
         spatial_channel(p["SpatialChannel_0"], features),
         frequency,
     ]
-    return conv(p["Conv_0"]["Conv_0"], np.concatenate(branches, -1)), amplitude
+    return conv(p["JointConv_0"], np.concatenate(branches, -1)), amplitude
 
 
 def interleave(first, second):

@@ -16,6 +16,9 @@ try:
 except ImportError:  # jax < 0.12
     from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
+# Ends of chunks, carry and outputs; ends of the adjoint, its carry, and gradients.
+KERNELS = 6
+
 
 @pytest.fixture
 def interpreted(monkeypatch):
@@ -40,6 +43,7 @@ SHAPES = {
     "rows are groups of a batch": ((3, 19, 3, 17, 1), 16, True),
     "two channels a lane": ((1, 11, 1, 64, 2), 4, False),
     "parts of the channels": ((1, 8, 1, 80, 1), 2, True),
+    "more chunks than one walk has": ((1, 150, 1, 3, 2), 1, True),
     "scalar channels": ((70, 7, 2, 1, 4), 64, True),
 }
 
@@ -97,7 +101,7 @@ def test_compiles_for_a_gpu(shape):
         jax.jit(jax.grad(loss, range(6))).trace(*arguments).lower(lowering_platforms=("cuda",))
     )
     kernels = lowered.as_text().count("@mosaic_gpu_v2")
-    assert kernels == 4  # ends and outputs; ends of the adjoint and gradients
+    assert kernels == KERNELS
 
 
 @pytest.mark.parametrize("platforms", [("cpu",), ("cpu", "cuda"), ("rocm",)])
@@ -128,7 +132,7 @@ def kernels_in(function, arguments, **placed):
 
 def test_auto_takes_the_kernels_on_a_gpu_that_they_are_for(monkeypatch):
     *arguments, _, _, _, _ = draw(2, 8, 1, 2, 2)
-    for capabilities, wanted in (((), 0), (("8.6",), 0), (("9.0", "9.0"), 4)):
+    for capabilities, wanted in (((), 0), (("8.6",), 0), (("9.0", "9.0"), KERNELS)):
         found = [types.SimpleNamespace(compute_capability=c) for c in capabilities]
         monkeypatch.setattr(platforms, "gpus", lambda found=found: found)
         assert kernels_in(automatic, arguments) == wanted
@@ -151,11 +155,11 @@ def test_auto_takes_the_kernels_on_several_devices_inside_shard_map_alone():
     placed = tuple(jax.sharding.NamedSharding(mesh, spec) for spec in specs)
     assert kernels_in(automatic, arguments, in_shardings=placed) == 0
     mapped = jax.shard_map(automatic, mesh=mesh, in_specs=specs, out_specs=split)
-    assert kernels_in(mapped, arguments, in_shardings=placed) == 4
+    assert kernels_in(mapped, arguments, in_shardings=placed) == KERNELS
 
 
 @pytest.mark.usefixtures("hopper")
-@pytest.mark.parametrize(("states", "wanted"), [(32, 4), (33, 0)])
+@pytest.mark.parametrize(("states", "wanted"), [(32, KERNELS), (33, 0)])
 def test_auto_takes_the_kernels_for_what_fits_a_lane(states, wanted):
     *arguments, _, _, _, _ = draw(1, 8, 1, 2, states)
     assert kernels_in(automatic, arguments) == wanted

@@ -68,14 +68,14 @@ def ends(
             return *h, total
 
         zeros = (block.zeros(),) * (len(rates) + 1)
-        *h, total = _walk(step, zeros, x_ref, tile, reverse=reverse)
+        *h, total = walk(step, zeros, x_ref, tile, reverse=reverse)
         for n, end in enumerate(h):
             block.store(end_ref, block.state(n), end)
         block.store(total_ref, block.chunk(), total)
 
     chunks, _, *lanes = tile.extents(x.shape)
     shapes = (A.shape[0], chunks, *lanes), (chunks, *lanes)
-    given = *_turns(UNROLL, tile, x, dt), A, *_turns(UNROLL, tile, B)
+    given = *turns(UNROLL, tile, x, dt), A, *turns(UNROLL, tile, B)
     return run(selective_scan_ends, given, shapes, tile.blocks(x.shape), interpret)
 
 
@@ -109,9 +109,9 @@ def outputs(
             return tuple(h)
 
         h = tuple(block.load(start_ref, block.state(n)) for n in range(A.shape[0]))
-        _walk(step, h, x_ref, tile, reverse=reverse)
+        walk(step, h, x_ref, tile, reverse=reverse)
 
-    given = *_turns(UNROLL, tile, x, dt), A, *_turns(UNROLL, tile, B, C), starts
+    given = *turns(UNROLL, tile, x, dt), A, *turns(UNROLL, tile, B, C), starts
     shapes = (given[0].shape,)
     (y,) = run(selective_scan_outputs, given, shapes, tile.blocks(x.shape), interpret)
     return y.reshape(x.shape)
@@ -217,7 +217,7 @@ def gradients(
 
     sums = (SUMS, sequences) if tile.rows > WARPS else (sequences, SUMS)
     sums = width // tile.channels, chunks, strides, states, *sums
-    x_in, dt_in, dy_in, B_in, C_in = _turns(STRIDE, tile, x, dt, dy, B, C)
+    x_in, dt_in, dy_in, B_in, C_in = turns(STRIDE, tile, x, dt, dy, B, C)
     given = x_in, dt_in, A, B_in, C_in, starts, dy_in, dends
     shapes = x_in.shape, x_in.shape, starts.shape, sums, starts.shape
     scratch: list[tuple[int, ...]] = [(strides, states, tile.rows, tile.channels)]
@@ -230,7 +230,7 @@ def gradients(
     return dx.reshape(x.shape), ddt.reshape(x.shape), dA, *dBC
 
 
-def _turns(count: int, tile: Tile, *arrays) -> list:
+def turns(count: int, tile: Tile, *arrays) -> list:
     """The axis t as "i j", with the `count` tokens of a turn along j: an index of its own, so that
     the compiler sees that their addresses differ by a constant.
     """
@@ -245,7 +245,7 @@ def _tokens(ref, tile: Tile, i, start=0, count: int | None = None, *, reverse: b
     return [(turns - 1 - i, all_of_it - 1 - j) if reverse else (i, j) for j in places]
 
 
-def _walk(step: Callable, carry, ref, tile: Tile, *, reverse: bool):
+def walk(step: Callable, carry, ref, tile: Tile, *, reverse: bool):
     def turn(i, carry):
         return step(carry, _tokens(ref, tile, i, reverse=reverse))
 

@@ -1,7 +1,7 @@
 """The selective scan for NVIDIA GPUs, Hopper and newer, by the kernels of `kernels`.
 
-As in `two_level`, `lax.associative_scan` runs over summaries of chunks alone. What is made of the
-tokens of a chunk, before and after that, is a kernel each, so that no array has the size of all
+The algorithm is that of `two_level`. What is made of the tokens of a chunk, the carry from chunk to
+chunk, and what is made of the tokens after it, are kernels, so that no array has the size of all
 states. Every sum is taken in a fixed order.
 """
 
@@ -12,8 +12,6 @@ import jax.numpy as jnp
 from einops import rearrange, repeat
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
-
-from smc_jax.selective_scan import two_level
 
 # Lanes of a warp, and of a block of the kernels.
 WARP, WARPGROUP = 32, 128
@@ -27,14 +25,16 @@ def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int, interpret: Any 
     Args:
       interpret: parameters of the interpreter of kernels, which runs on every platform, slowly.
     """
-    from smc_jax.selective_scan import kernels  # Not every build of jaxlib has what it imports.
+    # Not every build of jaxlib has what these import.
+    from smc_jax.selective_scan import kernels
+    from smc_jax.selective_scan.carry_kernel import carry
 
     fold = _Fold(x.shape, A.shape[0], chunk, kernels)
     options = {"reverse": reverse, "interpret": interpret}
     x, dt = fold.tokens(checked(x, interpret)), fold.tokens(dt)
     A, B, C = fold.rates(A), fold.matrices(B), fold.matrices(C)
     handed, steps = kernels.ends(x, dt, A, B, fold.wide, **options)
-    starts, end = _carry(A, handed, steps, fold.state(start), reverse=reverse)
+    starts, end = carry(A, handed, steps, fold.state(start), **options)
     y = kernels.outputs(x, dt, A, B, C, starts, fold.wide, **options)
     return fold.tokens_back(y), fold.state_back(end), fold.states_back(starts, reverse=reverse)
 
@@ -42,6 +42,7 @@ def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int, interpret: Any 
 def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int, interpret: Any = None):
     """See `analytic.Method` and `forward`."""
     from smc_jax.selective_scan import kernels
+    from smc_jax.selective_scan.carry_kernel import carry
 
     fold = _Fold(x.shape, A.shape[0], chunk, kernels)
     options = {"reverse": reverse, "interpret": interpret}
@@ -52,21 +53,16 @@ def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int, int
     else:
         handed, steps = kernels.ends(x, dt, A, B, fold.wide, **options)
         start = fold.state(starts[-1 if reverse else 0])
-        starts, _ = _carry(A, handed, steps, start, reverse=reverse)
-    adjoint = {"reverse": not reverse, "interpret": interpret, "adjoint": True}
-    handed, steps = kernels.ends(dy, dt, A, C, fold.wide, **adjoint)
-    dends, dstart = _carry(A, handed, steps, fold.state(dend), reverse=not reverse)
+        starts, _ = carry(A, handed, steps, start, **options)
+    back = {"reverse": not reverse, "interpret": interpret}
+    handed, steps = kernels.ends(dy, dt, A, C, fold.wide, adjoint=True, **back)
+    dends, dstart = carry(A, handed, steps, fold.state(dend), **back)
     dx, ddt, dA, dB, dC = kernels.gradients(
         x, dt, A, B, C, starts, dy, dends, fold.narrow, **options
     )
     dx, ddt = map(fold.tokens_back, (dx, ddt))
     dB, dC = map(fold.matrices_back, (dB, dC))
     return dx, ddt, fold.rates_back(dA.sum(1)), dB, dC, fold.state_back(dstart)
-
-
-def _carry(A, handed, steps, start, *, reverse: bool):
-    decay = jnp.exp2(A[:, None] * steps)
-    return two_level.carry(decay, handed, start, reverse=reverse)
 
 
 class _Fold:

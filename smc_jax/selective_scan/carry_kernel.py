@@ -1,0 +1,117 @@
+"""The carry from chunk to chunk as a kernel (see `kernels`): what `two_level.carry` does by
+`lax.associative_scan`, which a GPU runs as some twenty small kernels.
+
+A lane has one number of the state of one channel and walks from chunk to chunk. Where there are
+many, parts of them are walked side by side, which takes a second walk, as with tokens.
+
+Shapes: those of `kernels`; m lanes s times d.
+"""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array, Float
+
+from smc_jax.selective_scan.kernels import Rates, State, turns, walk
+from smc_jax.selective_scan.lanes import LANES, WARPS, Block, Tile, run
+
+# Rows are numbers of the state, one a warp.
+TILE = Tile(WARPS, LANES // WARPS, "s", "s")
+# Chunks in a turn of the loop, which are loaded at once.
+UNROLL = 8
+# Chunks that one walk may have.
+WALK = 128
+
+
+def carry(
+    A: Rates,
+    handed: State,
+    steps: Float[Array, "k s d"],
+    start: Float[Array, "n s d"],
+    *,
+    reverse: bool,
+    interpret: Any = None,
+) -> tuple[State, Float[Array, "n s d"]]:
+    """The true state before each chunk, and after the last.
+
+    Args:
+      A: times log2(e).
+      handed: the state after each chunk, had it started at zero.
+      steps: the sum of dt over each chunk.
+      start: the state before the first chunk.
+    """
+    states, chunks, sequences, width = handed.shape
+    merged = (rearrange(v, "... s d -> ... (s d)") for v in (A, handed, steps, start))
+    starts, end = _carry(*map(_fill, merged, "nn n"), reverse=reverse, interpret=interpret)
+    starts, end = (v[:states, ..., : sequences * width] for v in (starts, end))
+    shape = sequences, width
+    return starts.reshape(states, chunks, *shape), end.reshape(states, *shape)
+
+
+def _carry(A, handed, steps, start, **options):
+    chunks = handed.shape[1]
+    parts, length = _parts(chunks)
+    missing = parts * length - chunks
+    handed = jnp.pad(handed, ((0, 0), (0, missing), (0, 0)))
+    handed = rearrange(handed, "n (p t) m -> n p t m", p=parts)
+    steps = rearrange(jnp.pad(steps, ((0, missing), (0, 0))), "(p t) m -> p t m", p=parts)
+    if parts == 1:
+        starts, end = _walk(A, handed, steps, start[:, None], **options)
+        end = end[:, 0]
+    else:
+        (ends,) = _walk(A, handed, steps, None, **options)
+        starts, end = _carry(A, ends, steps.sum(1), start, **options)
+        starts, _ = _walk(A, handed, steps, starts, **options)
+    return rearrange(starts, "n p t m -> n (p t) m")[:, :chunks], end
+
+
+def _walk(A, handed, steps, start, *, reverse: bool, interpret: Any):
+    """The state after each part, from zero or from a `start`; then also that before each chunk."""
+
+    def selective_scan_carry(A_ref, handed_ref, steps_ref, *refs):
+        block = Block(TILE, handed.shape, interpret)
+        part = block.s, block.k, block.d
+        rate = block.load(A_ref, (block.s, block.d))
+        *_, end_ref = refs
+
+        def step(h, tokens):
+            steps = [block.load(steps_ref, (block.k, *t, block.d), (1,)) for t in tokens]
+            for (t, chunk), step in zip(block.tokens(tokens, handed_ref), steps, strict=True):
+                if start is not None:
+                    block.store(refs[1], block.token(t), h)
+                h = jnp.exp2(step * rate) * h + chunk
+            return h
+
+        h = block.zeros() if start is None else block.load(refs[0], part)
+        block.store(end_ref, part, walk(step, h, handed_ref, TILE, reverse=reverse))
+
+    (by_turns,) = turns(UNROLL, TILE, handed)
+    given = A, by_turns, steps.reshape(steps.shape[0], -1, UNROLL, steps.shape[-1])
+    given += () if start is None else (start,)
+    shapes = () if start is None else (by_turns.shape,)
+    shapes += ((*handed.shape[:2], handed.shape[3]),)
+    *starts, end = run(selective_scan_carry, given, shapes, TILE.blocks(handed.shape), interpret)
+    return *(v.reshape(handed.shape) for v in starts), end
+
+
+def _parts(chunks: int) -> tuple[int, int]:
+    """In how many parts chunks are walked, and how many each has, those that are filled up too."""
+    if chunks <= WALK:
+        return 1, chunks + -chunks % UNROLL
+    root = math.isqrt(chunks)
+    # To fill up costs a copy: best are parts that need none, then those of which the two walks, in
+    # parts and from part to part, are equally long.
+    lengths = range(UNROLL, 2 * root, UNROLL)
+    length = min(lengths, key=lambda length: (-chunks % length, abs(length - root)))
+    return -(-chunks // length), length
+
+
+def _fill(v, first: str):
+    """Fills rows and lanes of the last block with zeros."""
+    margin = [(0, 0)] * v.ndim
+    if first == "n":
+        margin[0] = (0, -v.shape[0] % TILE.rows)
+    margin[-1] = (0, -v.shape[-1] % TILE.channels)
+    return jnp.pad(v, margin)
