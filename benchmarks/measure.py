@@ -43,7 +43,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def head(header: list[str]) -> str:
-    """The first two lines of a Markdown table, for who prints rows as they come."""
+    """The first two lines of a Markdown table, for those who print rows as they come."""
     return f"{row(header)}\n{row(['---'] * len(header))}"
 
 

@@ -41,7 +41,8 @@ class Conv(nn.Module):
 class JointConv(nn.Module):
     """`Conv` of size 3 over several features side by side, as a sum of one convolution for each.
 
-    They are never written side by side, and a GPU has faster kernels for fewer channels.
+    They are never written side by side, and a GPU has faster kernels for fewer channels. In
+    bfloat16 each of the terms is rounded.
     """
 
     features: int

@@ -129,7 +129,7 @@ def _scan(ssm: SSM, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
     ends = rank, rank + state
     to_step, *to_BC = jnp.split(ssm.x_proj, ends, axis=-1)
     step_bias, *BC_bias = jnp.split(ssm.x_bias, ends, axis=-1)
-    # Both factors of the step size are small.
+    # One product of the tokens gives their step sizes, that of its two factors is small.
     to_step = jnp.einsum("g d r, g r e -> g d e", to_step, ssm.dt_proj)
     step_bias = jnp.einsum("g r, g r d -> g d", step_bias, ssm.dt_proj) + ssm.dt_bias
     weights, biases = (to_step, *to_BC), (step_bias, *BC_bias)

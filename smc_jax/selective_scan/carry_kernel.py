@@ -4,7 +4,7 @@
 A lane has one number of the state of one channel and walks from chunk to chunk. Where there are
 many, parts of them are walked side by side, which takes a second walk, as with tokens.
 
-Shapes: those of `kernels`; m lanes s times d.
+Shapes: those of `kernels`, with m for s times d; p parts of t chunks.
 """
 
 import math
@@ -44,7 +44,10 @@ def carry(
     """
     states, chunks, sequences, width = handed.shape
     merged = (rearrange(v, "... s d -> ... (s d)") for v in (A, handed, steps, start))
-    starts, end = _carry(*map(_fill, merged, "nn n"), reverse=reverse, interpret=interpret)
+    A, handed, steps, start = merged
+    A, handed, start = map(_fill_rows, (A, handed, start))
+    filled = map(_fill_lanes, (A, handed, steps, start))
+    starts, end = _carry(*filled, reverse=reverse, interpret=interpret)
     starts, end = (v[:states, ..., : sequences * width] for v in (starts, end))
     shape = sequences, width
     return starts.reshape(states, chunks, *shape), end.reshape(states, *shape)
@@ -76,12 +79,12 @@ def _walk(A, handed, steps, start, *, reverse: bool, interpret: Any):
         rate = block.load(A_ref, (block.s, block.d))
         *_, end_ref = refs
 
-        def step(h, tokens):
-            steps = [block.load(steps_ref, (block.k, *t, block.d), (1,)) for t in tokens]
-            for (t, chunk), step in zip(block.tokens(tokens, handed_ref), steps, strict=True):
+        def step(h, places):
+            sums = [block.load(steps_ref, (block.k, *t, block.d), (1,)) for t in places]
+            for (t, chunk), dt in zip(block.tokens(places, handed_ref), sums, strict=True):
                 if start is not None:
                     block.store(refs[1], block.token(t), h)
-                h = jnp.exp2(step * rate) * h + chunk
+                h = jnp.exp2(dt * rate) * h + chunk
             return h
 
         h = block.zeros() if start is None else block.load(refs[0], part)
@@ -101,17 +104,18 @@ def _parts(chunks: int) -> tuple[int, int]:
     if chunks <= WALK:
         return 1, chunks + -chunks % UNROLL
     root = math.isqrt(chunks)
-    # To fill up costs a copy: best are parts that need none, then those of which the two walks, in
-    # parts and from part to part, are equally long.
+    # To fill up costs a copy: best are parts that need none, then those whose two walks, in parts
+    # and from part to part, are equally long.
     lengths = range(UNROLL, 2 * root, UNROLL)
-    length = min(lengths, key=lambda length: (-chunks % length, abs(length - root)))
+    length = min(lengths, key=lambda length: (chunks % length > 0, abs(length - root)))
     return -(-chunks // length), length
 
 
-def _fill(v, first: str):
-    """Fills rows and lanes of the last block with zeros."""
-    margin = [(0, 0)] * v.ndim
-    if first == "n":
-        margin[0] = (0, -v.shape[0] % TILE.rows)
-    margin[-1] = (0, -v.shape[-1] % TILE.channels)
-    return jnp.pad(v, margin)
+def _fill_rows(v):
+    """Zeros fill the rows of the last block, numbers of state."""
+    return jnp.pad(v, [(0, -v.shape[0] % TILE.rows), *[(0, 0)] * (v.ndim - 1)])
+
+
+def _fill_lanes(v):
+    """Zeros fill the lanes of the last block."""
+    return jnp.pad(v, [*[(0, 0)] * (v.ndim - 1), (0, -v.shape[-1] % TILE.channels)])

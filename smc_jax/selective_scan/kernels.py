@@ -246,6 +246,8 @@ def _tokens(ref, tile: Tile, i, start=0, count: int | None = None, *, reverse: b
 
 
 def walk(step: Callable, carry, ref, tile: Tile, *, reverse: bool):
+    """A loop over the turns of an array that `turns` made; `step` is told their tokens' places."""
+
     def turn(i, carry):
         return step(carry, _tokens(ref, tile, i, reverse=reverse))
 
