@@ -44,10 +44,9 @@ def carry(
     """
     states, chunks, sequences, width = handed.shape
     merged = (rearrange(v, "... s d -> ... (s d)") for v in (A, handed, steps, start))
-    A, handed, steps, start = merged
+    A, handed, steps, start = map(_fill_lanes, merged)
     A, handed, start = map(_fill_rows, (A, handed, start))
-    filled = map(_fill_lanes, (A, handed, steps, start))
-    starts, end = _carry(*filled, reverse=reverse, interpret=interpret)
+    starts, end = _carry(A, handed, steps, start, reverse=reverse, interpret=interpret)
     starts, end = (v[:states, ..., : sequences * width] for v in (starts, end))
     shape = sequences, width
     return starts.reshape(states, chunks, *shape), end.reshape(states, *shape)
