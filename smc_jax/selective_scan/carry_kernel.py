@@ -44,8 +44,8 @@ def carry(
     """
     states, chunks, sequences, width = handed.shape
     merged = (rearrange(v, "... s d -> ... (s d)") for v in (A, handed, steps, start))
-    A, handed, steps, start = map(_fill_lanes, merged)
-    A, handed, start = map(_fill_rows, (A, handed, start))
+    A, handed, steps, start = (_fill(v, -1, TILE.channels) for v in merged)
+    A, handed, start = (_fill(v, 0, TILE.rows) for v in (A, handed, start))
     starts, end = _carry(A, handed, steps, start, reverse=reverse, interpret=interpret)
     starts, end = (v[:states, ..., : sequences * width] for v in (starts, end))
     shape = sequences, width
@@ -55,10 +55,8 @@ def carry(
 def _carry(A, handed, steps, start, **options):
     chunks = handed.shape[1]
     parts, length = _parts(chunks)
-    missing = parts * length - chunks
-    handed = jnp.pad(handed, ((0, 0), (0, missing), (0, 0)))
-    handed = rearrange(handed, "n (p t) m -> n p t m", p=parts)
-    steps = rearrange(jnp.pad(steps, ((0, missing), (0, 0))), "(p t) m -> p t m", p=parts)
+    handed = rearrange(_fill(handed, 1, length), "n (p t) m -> n p t m", p=parts)
+    steps = rearrange(_fill(steps, 0, length), "(p t) m -> p t m", p=parts)
     if parts == 1:
         starts, end = _walk(A, handed, steps, start[:, None], **options)
         end = end[:, 0]
@@ -110,11 +108,8 @@ def _parts(chunks: int) -> tuple[int, int]:
     return -(-chunks // length), length
 
 
-def _fill_rows(v):
-    """Zeros fill the rows of the last block, numbers of state."""
-    return jnp.pad(v, [(0, -v.shape[0] % TILE.rows), *[(0, 0)] * (v.ndim - 1)])
-
-
-def _fill_lanes(v):
-    """Zeros fill the lanes of the last block."""
-    return jnp.pad(v, [*[(0, 0)] * (v.ndim - 1), (0, -v.shape[-1] % TILE.channels)])
+def _fill(v, axis: int, of: int):
+    """Zeros fill an axis up to a multiple; as chunks they leave the state as it is."""
+    margin = [(0, 0)] * v.ndim
+    margin[axis] = (0, -v.shape[axis] % of)
+    return jnp.pad(v, margin)
