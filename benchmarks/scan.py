@@ -1,11 +1,12 @@
 """The methods of the selective scan against each other, and against PyTorch where it is installed.
 
-python -m benchmarks.scan
+python -m benchmarks.scan [--methods=METHOD,...]
 
 Optional rivals: a plain loop over tokens in PyTorch (`pip install torch`), mamba.py's parallel scan
 (`pip install mambapy`) and, on a GPU, mamba-ssm's kernel (`pip install mamba-ssm`).
 """
 
+import argparse
 import functools
 import importlib.util
 
@@ -183,6 +184,20 @@ def rivals(groups):
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--methods",
+        type=lambda names: names.split(","),
+        metavar="METHOD,...",
+        help="these alone, and no rivals from PyTorch",
+    )
+    given = parser.parse_args().methods
+    if unknown := set(given or ()) - set(METHODS):
+        parser.error(f"--methods: {', '.join(unknown)}; here it may be {', '.join(METHODS)}")
+    _main(given or METHODS, others=not given)
+
+
+def _main(methods: list[str], *, others: bool) -> None:
     kind = jax.devices()[0].device_kind
     print(f"{kind}, float32; medians of 5 turns of {CALLS} calls, all methods in each turn")
     print(f"\n{head(HEADER)}")
@@ -192,10 +207,11 @@ def main() -> None:
         small = batch * length * groups * width * state <= LARGE
         made = {
             method: programs(functools.partial(scan, method=method), arguments)
-            for method in METHODS
+            for method in methods
             if small or method != "associative"
         }
-        made |= {n: torch_programs(rival, arguments) for n, rival in rivals(groups).items()}
+        if others:
+            made |= {n: torch_programs(rival, arguments) for n, rival in rivals(groups).items()}
         _print_rows(name, made)
     _, _, (forward, both) = programs(functools.partial(scan, method="auto"), inputs(*FULL_SIZE))
     print(
@@ -207,7 +223,7 @@ def main() -> None:
         arguments = scalar_inputs(*shape)
         made = {
             method: programs(functools.partial(scalars.scan, method=method), arguments)
-            for method in METHODS
+            for method in methods
         }
         _print_rows(name, made)
 
