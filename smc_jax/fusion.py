@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +14,8 @@ from einops import reduce
 from jaxtyping import Float, PyTree
 from tqdm import tqdm
 
-from smc_jax import color, config, memory, model, moe, tasks, tiles
+from smc_jax import coarse, color, config, memory, model, moe, tasks, tiles
+from smc_jax.coarse import Overview
 from smc_jax.color import Luma, Stored
 from smc_jax.errors import ImageError
 from smc_jax.types import Aux, Features, Pooled
@@ -92,15 +93,21 @@ class Fuser:
         # Tiles begin at multiples of this, and so do windows.
         self._block = math.gcd(tiles.MULTIPLE, cfg.model.gate_window)
 
-        def look(params: PyTree, a: Any, b: Any) -> tuple[Features, Features]:
-            aux: Aux = cast(Any, encoders.apply({"params": params}, a, b))[1]
+        def look(params: PyTree, a: Any, b: Any, seen: Any) -> tuple[Features, Features]:
+            found = encoders.apply({"params": params}, a, b, coarse=seen)
+            aux: Aux = cast(Any, found)[1]
             return moe.blocks(aux.features_a, aux.features_b, self._block)
 
-        def apply(params: PyTree, a: Any, b: Any, pooled: Pooled | None) -> Any:
-            return network.apply({"params": params}, a, b, pooled)[0]
+        def apply(params: PyTree, a: Any, b: Any, pooled: Pooled | None, seen: Any) -> Any:
+            return network.apply({"params": params}, a, b, pooled, coarse=seen)[0]
 
         self._task, self._config, self._params = cfg.task, cfg.model, params
         self._apply, self._look = jax.jit(apply), jax.jit(look)
+        self._overviews: tuple[Overview, ...] = ()
+        if cfg.model.mafe and cfg.model.fr_scan:
+            first = params["source_a"]
+            sources = first, params.get("source_b", first)
+            self._overviews = tuple(Overview(cfg.model, own) for own in sources)
 
     def __call__(self, a: Stored, b: Stored, max_memory: int | None = None) -> Stored:
         """Fuses two aligned images, grey or colour, of 8 or 16 bits or in floats.
@@ -135,32 +142,50 @@ class Fuser:
         limit = budget // memory.per_pixel(self._config)
         a, b = _fill(a), _fill(b)
         whole = a.size <= limit
-        fused = self._run(a, b, None) if whole else self._tiled(a, b, tiles.side(limit))
+        fused = self._run(a, b) if whole else self._tiled(a, b, tiles.side(limit))
         return fused[:height, :width]
 
-    def _run(self, a: Luma, b: Luma, pooled: Pooled | None) -> Luma:
-        return np.asarray(self._apply(self._params, _batch(a), _batch(b), pooled))[0, ..., 0]
+    def _run(self, a: Luma, b: Luma, pooled: Pooled | None = None, seen: Any = None) -> Luma:
+        fused = self._apply(self._params, _batch(a), _batch(b), pooled, seen)
+        return np.asarray(fused)[0, ..., 0]
 
     def _tiled(self, a: Luma, b: Luma, size: int) -> Luma:
         """Fuses tile by tile. The gate sees the features of all of them, so that no tile has other
-        experts than its neighbour; that costs the encoders a second time.
+        experts than its neighbour, and the frequency branch sees the whole image, coarsely; that
+        costs the encoders a second time.
         """
         places = list(tiles.cover(a.shape[0], a.shape[1], size))
         bar = functools.partial(tqdm, places, leave=False, disable=None)
-        pooled = self._pooled(a, b, bar(unit="tile looked at")) if self._config.mccm else None
+        step = coarse.step(a.size, size**2)
+        whole = [
+            overview(image, bar(unit="tile begun"), step)
+            for overview, image in zip(self._overviews, (a, b), strict=False)
+        ]
+
+        def part(place: tuple[slice, slice]) -> tuple[Any, Any, Any]:
+            seen = tuple(v[coarse.crop(place, step)] for v in whole) or None
+            return a[place], b[place], seen
+
+        pooled = None
+        if self._config.mccm:
+            pooled = self._pooled(a.shape, part, bar(unit="tile looked at"))
         fused = np.zeros(a.shape, np.float32)
         for place, weight in bar(unit="tile"):
-            fused[place] += weight * self._run(a[place], b[place], pooled)
+            own_a, own_b, seen = part(place)
+            fused[place] += weight * self._run(own_a, own_b, pooled, seen)
         return fused
 
-    def _pooled(self, a: Luma, b: Luma, places: Iterable[tiles.Tile]) -> Pooled:
+    def _pooled(
+        self, shape: tuple[int, ...], part: Callable, places: Iterable[tiles.Tile]
+    ) -> Pooled:
         """What the gate would see of the whole image."""
         side, channels = self._block, 2 * self._config.width
-        grid = a.shape[0] // side, a.shape[1] // side
+        grid = shape[0] // side, shape[1] // side
         total = np.zeros(channels, np.float32)
         maxima = np.full((*grid, channels), -np.inf, np.float32)
         for place, weight in places:
-            mean, most = self._look(self._params, _batch(a[place]), _batch(b[place]))
+            a, b, seen = part(place)
+            mean, most = self._look(self._params, _batch(a), _batch(b), seen)
             here = tuple(slice(p.start // side, p.stop // side) for p in place)
             share = reduce(weight, "(i h) (j w) -> i j 1", "mean", h=side, w=side)
             total += (share * np.asarray(mean)[0]).sum((0, 1))

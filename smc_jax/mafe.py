@@ -6,13 +6,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
+from einops import rearrange, reduce
 from jaxtyping import Array, Float
 
 from smc_jax import scan_orders
 from smc_jax.conv import Conv, DepthwiseConv, JointConv
 from smc_jax.ssm import SSMParams, scan_channels, scan_tokens
-from smc_jax.types import Features, Image, Scalar
+from smc_jax.types import Coarse, Features, Image, Scalar
 
 
 class Shallow(nn.Module):
@@ -85,9 +85,23 @@ class FrequencyRotation(nn.Module):
     order: str = "ring"
     scan_method: str = "auto"
 
+    def __call__(self, features: Features, coarse: Coarse | None = None) -> tuple[Features, Scalar]:
+        """Returns the enhanced features and the largest amplitude after the scan.
+
+        Args:
+          features: of an image, or of a tile.
+          coarse: for a tile, what `enhance` makes of the whole image there, means over squares.
+        """
+        enhanced, amplitude = self.enhance(features)
+        if coarse is not None:
+            side = features.shape[1] // coarse.shape[1]
+            own = reduce(enhanced, "b (h i) (w j) c -> b h w c", "mean", i=side, j=side)
+            enhanced += jax.image.resize(coarse - own, enhanced.shape, "linear")
+        return enhanced.astype(features.dtype) * nn.silu(features), amplitude
+
     @nn.compact
-    def __call__(self, features: Features) -> tuple[Features, Scalar]:
-        """Returns the enhanced features and the largest amplitude after the scan."""
+    def enhance(self, features: Features) -> tuple[Features, Scalar]:
+        """Returns what is gated by the features, and the largest amplitude after the scan."""
         height, width, channels = features.shape[1:]
         # There is no transform in bfloat16.
         spectrum = _spectrum(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
@@ -106,7 +120,7 @@ class FrequencyRotation(nn.Module):
 
         spectrum = jax.lax.complex(amplitude * jnp.cos(phase), amplitude * jnp.sin(phase))
         enhanced = jnp.fft.irfft2(spectrum, s=(height, width), axes=(1, 2), norm="ortho")
-        return enhanced.astype(features.dtype) * nn.silu(features), jnp.abs(amplitude).max()
+        return enhanced, jnp.abs(amplitude).max()
 
 
 class MAFE(nn.Module):
@@ -128,8 +142,9 @@ class MAFE(nn.Module):
     scan_method: str = "auto"
 
     @nn.compact
-    def __call__(self, features: Features) -> tuple[Features, Scalar]:
-        """Returns F_m and the largest amplitude after FR-Scan (0 without that branch)."""
+    def __call__(self, features: Features, coarse: Coarse | None = None) -> tuple[Features, Scalar]:
+        """Returns F_m and the largest amplitude after FR-Scan (0 without that branch). For
+        `coarse` see `FrequencyRotation`."""
         branches, amplitude = [], jnp.zeros(())
         scan = {"bidirectional": self.bidirectional, "scan_method": self.scan_method}
         if self.local:
@@ -141,7 +156,7 @@ class MAFE(nn.Module):
             frequency = FrequencyRotation(
                 self.state, self.dt_rank, order=self.frequency_order, **scan
             )
-            enhanced, amplitude = frequency(features)
+            enhanced, amplitude = frequency(features, coarse)
             branches.append(enhanced)
         # Each branch ends in a loop that suits its layout; fused into one, they all are slow.
         branches = jax.lax.optimization_barrier(branches)

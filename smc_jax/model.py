@@ -11,7 +11,7 @@ from smc_jax import blend, config
 from smc_jax.conv import Conv
 from smc_jax.mafe import MAFE, Shallow
 from smc_jax.mccm import MCCM
-from smc_jax.types import Aux, Features, Image, Noise, Pooled, Scalar
+from smc_jax.types import Aux, Coarse, Features, Image, Noise, Pooled, Scalar
 
 
 class Decoder(nn.Module):
@@ -35,10 +35,11 @@ class Encoder(nn.Module):
     mafe: MAFE | None
 
     @nn.compact
-    def __call__(self, image: Image) -> tuple[Features, Scalar]:
-        """Returns F_m and the largest amplitude after FR-Scan."""
+    def __call__(self, image: Image, coarse: Coarse | None = None) -> tuple[Features, Scalar]:
+        """Returns F_m and the largest amplitude after FR-Scan. For `coarse` see
+        `mafe.FrequencyRotation`."""
         features = Shallow(self.width, name="shallow")(image)
-        return (features, jnp.zeros(())) if self.mafe is None else self.mafe(features)
+        return (features, jnp.zeros(())) if self.mafe is None else self.mafe(features, coarse)
 
 
 class SMCMamba(nn.Module):
@@ -81,6 +82,7 @@ class SMCMamba(nn.Module):
         pooled: Pooled | None = None,
         noise: Noise | None = None,
         *,
+        coarse: tuple[Coarse, Coarse] | None = None,
         train: bool = False,
     ) -> tuple[Image, Aux]:
         """Fuses pairs of images of any size from 16x16 up.
@@ -91,6 +93,8 @@ class SMCMamba(nn.Module):
           pooled: what the gate sees in place of the pooled features of these images: for tiles,
             those of the whole image, so that all tiles have the same experts.
           noise: standard normal numbers, by which training makes the gate's logits vary.
+          coarse: for tiles, what the frequency branch of each source makes of the whole image
+            there, see `mafe.FrequencyRotation`.
           train: run every expert; otherwise only the chosen ones run, with the same result.
 
         Returns:
@@ -100,8 +104,9 @@ class SMCMamba(nn.Module):
         encoder = nn.remat(Encoder) if self.remat else Encoder
         first = encoder(self.width, self._mafe(), name="source_a")
         second = first if self.share_mafe else encoder(self.width, self._mafe(), name="source_b")
-        features_a, amplitude_a = first(a.astype(self.dtype or a.dtype))
-        features_b, amplitude_b = second(b.astype(self.dtype or b.dtype))
+        coarse_a, coarse_b = coarse or (None, None)
+        features_a, amplitude_a = first(a.astype(self.dtype or a.dtype), coarse_a)
+        features_b, amplitude_b = second(b.astype(self.dtype or b.dtype), coarse_b)
         if self.mccm:
             fused, routing, experts = self._mccm()(
                 features_a, features_b, pooled, noise, train=train

@@ -16,6 +16,8 @@ Scalar = Float[Array, ""]
 Image = Float[Array, "b h w 1"]
 """Luma in [0, 1]."""
 Features = Float[Array, "b h w c"]
+Coarse = Float[Array, "b coarse_h coarse_w c"]
+"""Means of features over squares of pixels."""
 Pooled = Float[Array, "b p"]
 """Features of both sources, pooled over the image: what the gate sees."""
 Noise = Float[Array, "b e"]

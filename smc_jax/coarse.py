@@ -1,0 +1,82 @@
+"""What the frequency branch makes of a whole image, coarsely, for the tiles of it (ours).
+
+A tile's spectrum is not the image's, and it is in the low frequencies, such as the mean, that their
+enhanced features differ. Those of the image are in an image of fewer pixels as well, however large
+it is: its spectrum is the middle of the large one's, and the ring-by-ring scan begins there.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import reduce
+from jaxtyping import Array, Float, PyTree
+
+from smc_jax import config, tiles
+from smc_jax.color import Luma
+from smc_jax.mafe import FrequencyRotation, Shallow
+from smc_jax.types import Features, Image
+
+STEPS = (2, 4, 8, 16, tiles.MULTIPLE)
+"""Sides in pixels of a coarse pixel. Tiles begin at multiples of all of them."""
+
+
+def step(pixels: int, most: int) -> int:
+    """The least of `STEPS` with which an image of `pixels` has at most `most` coarse ones."""
+    return next((s for s in STEPS if pixels <= most * s**2), STEPS[-1])
+
+
+class Overview:
+    """The first layer and the frequency branch of one source, with their parameters."""
+
+    def __init__(self, cfg: config.Model, params: PyTree):
+        """`params` are those of a `model.Encoder`."""
+        shallow = Shallow(cfg.width)
+        frequency = FrequencyRotation(
+            cfg.state, cfg.dt_rank, cfg.bidirectional, cfg.frequency_order, cfg.scan_method
+        )
+
+        def begin(params: PyTree, image: Image, weight: Float[Array, "h w"], step: int) -> Any:
+            features = shallow.apply({"params": params["shallow"]}, image) * weight[..., None]
+            return reduce(features, "b (h i) (w j) c -> b h w c", "mean", i=step, j=step)
+
+        def enhance(params: PyTree, mean: Features, step: int) -> Any:
+            own = {"params": params["mafe"]["FrequencyRotation_0"]}
+            box = _box(mean.shape[1:3], step)
+            # An orthonormal spectrum of so many fewer pixels is so many times smaller.
+            features = _filtered(mean, step / box)
+            return _filtered(frequency.apply(own, features, method="enhance")[0], box / step)
+
+        self._params, self._width = params, cfg.width
+        self._begin = jax.jit(begin, static_argnames="step")
+        self._enhance = jax.jit(enhance, static_argnames="step")
+
+    def __call__(self, image: Luma, places: Iterable[tiles.Tile], step: int) -> np.ndarray:
+        """The enhanced features of a whole image as `Coarse`, means over squares of `step`."""
+        mean = np.zeros((1, *(extent // step for extent in image.shape), self._width), np.float32)
+        for place, weight in places:
+            tile = np.ascontiguousarray(image[place], np.float32)[None, ..., None]
+            mean[crop(place, step)] += self._begin(self._params, tile, weight, step)
+        return np.asarray(self._enhance(self._params, mean, step))
+
+
+def crop(place: tuple[slice, slice], step: int) -> tuple[slice, ...]:
+    """The coarse pixels "1 h w" of a tile."""
+    return slice(None), *(slice(p.start // step, p.stop // step) for p in place)
+
+
+def _box(shape: tuple[int, ...], step: int) -> np.ndarray:
+    """What the half-plane spectrum of a coarse image is that of the large one multiplied with: the
+    mean over a square weakens high frequencies, and its middle is not its first pixel.
+    """
+    pixels = np.arange(step) / step
+    y, x = (f[:, None] * pixels for f in (np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1])))
+    down, across = (np.exp(2j * np.pi * v).mean(1) for v in (y, x))
+    return (down[:, None] * across)[..., None].astype(np.complex64)
+
+
+def _filtered(x: Features, by: np.ndarray) -> Features:
+    spectrum = jnp.fft.rfft2(x, axes=(1, 2)) * by
+    return jnp.fft.irfft2(spectrum, s=x.shape[1:3], axes=(1, 2))

@@ -1,0 +1,89 @@
+"""What the frequency branch makes of a whole image, for its tiles."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import weight_files
+from scipy import ndimage
+from test_fusion import smooth
+
+from smc_jax import coarse, fusion, model, tiles
+from smc_jax.coarse import Overview
+
+STEP = 4
+
+
+def pooled(v, step=STEP):
+    b, h, w, c = v.shape
+    return np.asarray(v).reshape(b, h // step, step, w // step, step, c).mean((2, 4))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return weight_files.make(tmp_path_factory.mktemp("weights") / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "most", "step"),
+    [(512 * 512, 256 * 256, 2), (512 * 512 + 1, 256 * 256, 4), (2160 * 3840, 128**2, 32)],
+)
+def test_no_more_coarse_pixels_than_a_tile_has(pixels, most, step):
+    assert coarse.step(pixels, most) == step
+
+
+def test_of_a_larger_image_a_coarse_pixel_is_as_large_as_tiles_allow():
+    assert coarse.step(10**9, 128**2) == tiles.MULTIPLE
+
+
+def test_tiles_add_up_to_the_whole(made):
+    cfg, params = made
+    overview, image = Overview(cfg.model, params["source_a"]), smooth(0, 256, 320)
+    whole = list(tiles.cover(*image.shape, 320))
+    parts = list(tiles.cover(*image.shape, 128))
+    assert (len(whole), len(parts)) == (1, 12)
+    expected = overview(image, whole, STEP)
+    assert expected.shape == (1, 64, 80, cfg.model.width)
+    np.testing.assert_allclose(overview(image, parts, STEP), expected, atol=1e-3)
+
+
+def test_fewer_pixels_tell_what_becomes_of_low_frequencies(made):
+    cfg, params = made
+    noise = np.random.default_rng(0).normal(size=(1, 128, 160, cfg.model.width))
+    features = ndimage.gaussian_filter(noise, (0, 4, 4, 0), mode="wrap").astype(np.float32)
+    features /= features.std()
+    enhance = Overview(cfg.model, params["source_a"])._enhance
+    expected = pooled(enhance(params["source_a"], features, 1))
+    found = enhance(params["source_a"], pooled(features), STEP)
+    np.testing.assert_allclose(found.mean((1, 2)), expected.mean((1, 2)), atol=1e-4)
+    assert np.abs(found - expected).mean() < 0.25 * np.abs(expected - expected.mean((1, 2))).mean()
+
+
+def test_what_a_tile_knows_itself_changes_nothing(made):
+    cfg, params = made
+    network, image = model.build(cfg.model), jnp.asarray(smooth(0, 64, 64))[None, ..., None]
+    plain, found = network.apply(
+        {"params": params},
+        image,
+        image,
+        capture_intermediates=lambda _, method: method == "enhance",
+    )
+    found = found["intermediates"]
+    own = [
+        jnp.asarray(pooled(found[source]["mafe"]["FrequencyRotation_0"]["enhance"][0][0]))
+        for source in ("source_a", "source_b")
+    ]
+    same, _ = network.apply({"params": params}, image, image, coarse=tuple(own))
+    np.testing.assert_allclose(same, plain[0], atol=1e-5)
+    other, _ = network.apply(
+        {"params": params}, image, image, coarse=(jnp.asarray(own[0] + 1), jnp.asarray(own[1]))
+    )
+    assert np.abs(other - same).max() > 1e-3
+
+
+@pytest.mark.parametrize("values", [{"mafe": False}, {"fr_scan": False}, {"share_mafe": True}])
+def test_networks_without_the_branch_and_with_one_for_both(tmp_path, values):
+    cfg, params = weight_files.make(tmp_path / "x.safetensors", **values)
+    fuser, (a, b) = fusion.Fuser(cfg, params), (smooth(i, 128, 256) for i in range(2))
+    tiled = fuser.luma(a, b, max_memory=0)
+    assert tiled.shape == a.shape
+    assert np.isfinite(tiled).all()
