@@ -29,10 +29,9 @@ def step(pixels: int, most: int) -> int:
 
 
 class Overview:
-    """The first layer and the frequency branch of one source, with their parameters."""
+    """The first layer and the frequency branch of a network, compiled once for both sources."""
 
-    def __init__(self, cfg: config.Model, params: PyTree):
-        """`params` are those of a `model.Encoder`."""
+    def __init__(self, cfg: config.Model):
         shallow = Shallow(cfg.width)
         frequency = FrequencyRotation(
             cfg.state, cfg.dt_rank, cfg.bidirectional, cfg.frequency_order, cfg.scan_method
@@ -49,22 +48,22 @@ class Overview:
             features = _filtered(mean, step / box)
             return _filtered(frequency.apply(own, features, method="enhance")[0], box / step)
 
-        self._params, self._width = params, cfg.width
+        self._width = cfg.width
         self._begin = jax.jit(begin, static_argnames="step")
         self._enhance = jax.jit(enhance, static_argnames="step")
 
-    def __call__(self, image: Luma, places: Iterable[tiles.Tile], step: int) -> np.ndarray:
-        """The enhanced features of a whole image as `Coarse`, means over squares of `step`."""
+    def __call__(
+        self, params: PyTree, image: Luma, places: Iterable[tiles.Tile], step: int
+    ) -> np.ndarray:
+        """The enhanced features of a whole image as `Coarse`, means over squares of `step`.
+
+        `params` are those of a `model.Encoder`.
+        """
         mean = np.zeros((1, *(extent // step for extent in image.shape), self._width), np.float32)
         for place, weight in places:
             tile = np.ascontiguousarray(image[place], np.float32)[None, ..., None]
-            mean[crop(place, step)] += self._begin(self._params, tile, weight, step)
-        return np.asarray(self._enhance(self._params, mean, step))
-
-
-def crop(place: tuple[slice, slice], step: int) -> tuple[slice, ...]:
-    """The coarse pixels "1 h w" of a tile."""
-    return slice(None), *(slice(p.start // step, p.stop // step) for p in place)
+            mean[:, *tiles.blocks(place, step)] += self._begin(params, tile, weight, step)
+        return np.asarray(self._enhance(params, mean, step))
 
 
 def _box(shape: tuple[int, ...], step: int) -> np.ndarray:

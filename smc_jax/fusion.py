@@ -103,11 +103,7 @@ class Fuser:
 
         self._task, self._config, self._params = cfg.task, cfg.model, params
         self._apply, self._look = jax.jit(apply), jax.jit(look)
-        self._overviews: tuple[Overview, ...] = ()
-        if cfg.model.mafe and cfg.model.fr_scan:
-            first = params["source_a"]
-            sources = first, params.get("source_b", first)
-            self._overviews = tuple(Overview(cfg.model, own) for own in sources)
+        self._overview = Overview(cfg.model) if cfg.model.mafe and cfg.model.fr_scan else None
 
     def __call__(self, a: Stored, b: Stored, max_memory: int | None = None) -> Stored:
         """Fuses two aligned images, grey or colour, of 8 or 16 bits or in floats.
@@ -157,13 +153,14 @@ class Fuser:
         places = list(tiles.cover(a.shape[0], a.shape[1], size))
         bar = functools.partial(tqdm, places, leave=False, disable=None)
         step = coarse.step(a.size, size**2)
-        whole = [
-            overview(image, bar(unit="tile begun"), step)
-            for overview, image in zip(self._overviews, (a, b), strict=False)
-        ]
+        whole = []
+        if self._overview:
+            first = self._params["source_a"]
+            sources = (first, a), (self._params.get("source_b", first), b)
+            whole = [self._overview(*own, bar(unit="tile begun"), step) for own in sources]
 
         def part(place: tuple[slice, slice]) -> tuple[Any, Any, Any]:
-            seen = tuple(v[coarse.crop(place, step)] for v in whole) or None
+            seen = tuple(v[:, *tiles.blocks(place, step)] for v in whole) or None
             return a[place], b[place], seen
 
         pooled = None
@@ -186,7 +183,7 @@ class Fuser:
         for place, weight in places:
             a, b, seen = part(place)
             mean, most = self._look(self._params, _batch(a), _batch(b), seen)
-            here = tuple(slice(p.start // side, p.stop // side) for p in place)
+            here = tiles.blocks(place, side)
             share = reduce(weight, "(i h) (j w) -> i j 1", "mean", h=side, w=side)
             total += (share * np.asarray(mean)[0]).sum((0, 1))
             maxima[here] = np.maximum(maxima[here], np.asarray(most)[0])

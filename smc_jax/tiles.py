@@ -41,6 +41,11 @@ def cover(height: int, width: int, size: int, overlap: int = OVERLAP) -> Iterato
             yield Tile((row, column), np.outer(vertical, horizontal).astype(np.float32))
 
 
+def blocks(place: tuple[slice, slice], side: int) -> tuple[slice, ...]:
+    """The rows and columns of a tile, counted in blocks of `side` pixels, which it begins with."""
+    return tuple(slice(p.start // side, p.stop // side) for p in place)
+
+
 def _spans(extent: int, size: int, overlap: int) -> list[tuple[slice, np.ndarray]]:
     """Spans along one axis, each with its weights, which sum to 1 at each pixel."""
     if extent <= size:

@@ -1,5 +1,7 @@
 """What the frequency branch makes of a whole image, for its tiles."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -37,7 +39,10 @@ def test_of_a_larger_image_a_coarse_pixel_is_as_large_as_tiles_allow():
 
 def test_tiles_add_up_to_the_whole(made):
     cfg, params = made
-    overview, image = Overview(cfg.model, params["source_a"]), smooth(0, 256, 320)
+    overview, image = (
+        functools.partial(Overview(cfg.model), params["source_a"]),
+        smooth(0, 256, 320),
+    )
     whole = list(tiles.cover(*image.shape, 320))
     parts = list(tiles.cover(*image.shape, 128))
     assert (len(whole), len(parts)) == (1, 12)
@@ -51,7 +56,7 @@ def test_fewer_pixels_tell_what_becomes_of_low_frequencies(made):
     noise = np.random.default_rng(0).normal(size=(1, 128, 160, cfg.model.width))
     features = ndimage.gaussian_filter(noise, (0, 4, 4, 0), mode="wrap").astype(np.float32)
     features /= features.std()
-    enhance = Overview(cfg.model, params["source_a"])._enhance
+    enhance = Overview(cfg.model)._enhance
     expected = pooled(enhance(params["source_a"], features, 1))
     found = enhance(params["source_a"], pooled(features), STEP)
     np.testing.assert_allclose(found.mean((1, 2)), expected.mean((1, 2)), atol=1e-4)

@@ -174,7 +174,7 @@ def test_tiles_change_little():
     for axis in (0, 1):
         steps = np.diff(whole - tiled, axis=axis)
         assert np.abs(steps.mean(1 - axis)).max() < 1 / 255
-    fuser._overviews = ()
+    fuser._overview = None
     assert np.abs(whole - tiled).mean() < 0.5 * np.abs(whole - fuser.luma(a, b, 4 * 10**8)).mean()
 
 
