@@ -138,21 +138,21 @@ class Fuser:
         limit = budget // memory.per_pixel(self._config)
         a, b = _fill(a), _fill(b)
         whole = a.size <= limit
-        fused = self._run(a, b) if whole else self._tiled(a, b, tiles.side(limit))
+        fused = self._run(a, b) if whole else self._tiled(a, b, tiles.shape(*a.shape, limit))
         return fused[:height, :width]
 
     def _run(self, a: Luma, b: Luma, pooled: Pooled | None = None, seen: Any = None) -> Luma:
         fused = self._apply(self._params, _batch(a), _batch(b), pooled, seen)
         return np.asarray(fused)[0, ..., 0]
 
-    def _tiled(self, a: Luma, b: Luma, size: int) -> Luma:
+    def _tiled(self, a: Luma, b: Luma, shape: tuple[int, int]) -> Luma:
         """Fuses tile by tile. The gate sees the features of all of them, so that no tile has other
         experts than its neighbour, and the frequency branch sees the whole image, coarsely; that
         costs the encoders a second time.
         """
-        places = list(tiles.cover(a.shape[0], a.shape[1], size))
+        places = list(tiles.cover(*a.shape, shape))
         bar = functools.partial(tqdm, places, leave=False, disable=None)
-        step = coarse.step(a.size, size**2)
+        step = coarse.step(a.size, math.prod(shape))
         whole = []
         if self._overview:
             first = self._params["source_a"]

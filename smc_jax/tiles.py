@@ -10,6 +10,8 @@ from jaxtyping import Float
 OVERLAP = 64
 """Pixels that neighbours share, over which one passes into the other."""
 MULTIPLE = 32
+LEAST = 2 * OVERLAP
+"""The side of the smallest tile."""
 
 
 class Tile(NamedTuple):
@@ -21,21 +23,36 @@ class Tile(NamedTuple):
     """Its share in the result: over an overlap the weights of the neighbours sum to 1."""
 
 
-def side(pixels: int, overlap: int = OVERLAP) -> int:
-    """The side of square tiles of at most `pixels`: a multiple of 32, with room for overlaps."""
-    return max(math.isqrt(max(pixels, 0)) // MULTIPLE * MULTIPLE, 2 * overlap)
+def shape(height: int, width: int, pixels: int) -> tuple[int, int]:
+    """Of all shapes of at most `pixels` the one that covers an image with the fewest in all: what
+    neighbours share is computed twice. Its sides are multiples of 32, and at least 128.
+
+    Args:
+      height: of the image, a multiple of 32 as the width is.
+      width: of the image.
+      pixels: the most that a tile may have; the smallest tile may have more.
+    """
+    found = [(h, w) for h in _lengths(height) for w in _lengths(width) if h * w <= pixels]
+
+    def cost(shape: tuple[int, int]) -> tuple[int, int]:
+        count = _count(height, shape[0]) * _count(width, shape[1])
+        return count * math.prod(shape), max(shape)
+
+    return min(found, key=cost, default=(min(height, LEAST), min(width, LEAST)))
 
 
-def cover(height: int, width: int, size: int, overlap: int = OVERLAP) -> Iterator[Tile]:
+def cover(
+    height: int, width: int, shape: tuple[int, int], overlap: int = OVERLAP
+) -> Iterator[Tile]:
     """Tiles of one shape that cover an image, as evenly as their number allows.
 
     Args:
       height: of the image.
       width: of the image.
-      size: the side of a tile; along a shorter side of the image tiles are as long as that.
-      overlap: the least number of pixels that neighbours share, less than `size`.
+      shape: of a tile; along a shorter side of the image tiles are as long as that.
+      overlap: the least number of pixels that neighbours share, less than the sides of a tile.
     """
-    rows, columns = _spans(height, size, overlap), _spans(width, size, overlap)
+    rows, columns = _spans(height, shape[0], overlap), _spans(width, shape[1], overlap)
     for row, vertical in rows:
         for column, horizontal in columns:
             yield Tile((row, column), np.outer(vertical, horizontal).astype(np.float32))
@@ -46,11 +63,21 @@ def blocks(place: tuple[slice, slice], side: int) -> tuple[slice, ...]:
     return tuple(slice(p.start // side, p.stop // side) for p in place)
 
 
+def _lengths(extent: int) -> set[int]:
+    """The lengths with which so many tiles, and not fewer, reach along a side of an image."""
+    even = (-(-(extent - OVERLAP) // n) + OVERLAP for n in range(1, extent // MULTIPLE + 1))
+    return {max(-(-length // MULTIPLE) * MULTIPLE, min(extent, LEAST)) for length in even}
+
+
+def _count(extent: int, size: int, overlap: int = OVERLAP) -> int:
+    return max(math.ceil((extent - overlap) / (size - overlap)), 1)
+
+
 def _spans(extent: int, size: int, overlap: int) -> list[tuple[slice, np.ndarray]]:
     """Spans along one axis, each with its weights, which sum to 1 at each pixel."""
     if extent <= size:
         return [(slice(0, extent), np.ones(extent))]
-    count = math.ceil((extent - overlap) / (size - overlap))
+    count = _count(extent, size, overlap)
     # Where all lengths are multiples of 32, so are the starts.
     unit = math.gcd(extent, size, overlap, MULTIPLE)
     starts = np.linspace(0, (extent - size) // unit, count).round().astype(int) * unit

@@ -43,8 +43,8 @@ def test_tiles_add_up_to_the_whole(made):
         functools.partial(Overview(cfg.model), params["source_a"]),
         smooth(0, 256, 320),
     )
-    whole = list(tiles.cover(*image.shape, 320))
-    parts = list(tiles.cover(*image.shape, 128))
+    whole = list(tiles.cover(*image.shape, (320, 320)))
+    parts = list(tiles.cover(*image.shape, (128, 128)))
     assert (len(whole), len(parts)) == (1, 12)
     expected = overview(image, whole, STEP)
     assert expected.shape == (1, 64, 80, cfg.model.width)

@@ -9,19 +9,26 @@ from smc_jax import tiles
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
-@given(st.integers(16, 400), st.integers(16, 400), st.integers(65, 200), st.integers(1, 64))
-def test_weights_sum_to_one(height, width, size, overlap):
+@given(
+    st.integers(16, 400),
+    st.integers(16, 400),
+    st.tuples(st.integers(65, 200), st.integers(65, 200)),
+    st.integers(1, 64),
+)
+def test_weights_sum_to_one(height, width, shape, overlap):
     total, shapes = np.zeros((height, width)), set()
-    for place, weight in tiles.cover(height, width, size, overlap):
+    for place, weight in tiles.cover(height, width, shape, overlap):
         total[place] += weight
         shapes.add(weight.shape)
         assert weight.min() >= 0
     np.testing.assert_allclose(total, 1, atol=1e-6)
-    assert shapes == {(min(height, size), min(width, size))}  # so that one program serves all
+    assert shapes == {
+        (min(height, shape[0]), min(width, shape[1]))
+    }  # so that one program serves all
 
 
 def test_neighbours_overlap_and_pass_smoothly():
-    found = list(tiles.cover(16, 200, 100, 20))
+    found = list(tiles.cover(16, 200, (100, 100), 20))
     starts = [place[1].start for place, _ in found]
     assert starts == [0, 48, 100]  # multiples of 4, as all lengths are
     for start, after in itertools.pairwise(starts):
@@ -31,11 +38,35 @@ def test_neighbours_overlap_and_pass_smoothly():
 
 
 def test_no_overlap_is_needed_for_one_tile():
-    ((place, weight),) = tiles.cover(20, 30, 32, 8)
+    ((place, weight),) = tiles.cover(20, 30, (32, 32), 8)
     assert place == (slice(0, 20), slice(0, 30))
     np.testing.assert_array_equal(weight, np.ones((20, 30)))
 
 
-@pytest.mark.parametrize(("pixels", "side"), [(0, 128), (128**2, 128), (200**2, 192), (10**6, 992)])
-def test_side(pixels, side):
-    assert tiles.side(pixels) == side
+@pytest.mark.parametrize(
+    ("image", "pixels", "shape"),
+    [
+        ((2176, 3840), 1088**2, (1120, 1024)),  # 8 tiles; of square ones of 1088 it would be 12
+        ((480, 640), 0, (128, 128)),
+        ((32, 640), 0, (32, 128)),
+        ((480, 640), 10**6, (480, 640)),
+        ((480, 640), 480 * 640 - 1, (480, 352)),
+    ],
+)
+def test_shapes_of_tiles(image, pixels, shape):
+    assert tiles.shape(*image, pixels) == shape
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(128, 1100))
+def test_shapes_of_tiles_are_the_best_that_there_are(rows, columns, side):
+    image = 32 * rows, 32 * columns
+
+    def pixels(shape):
+        return sum(weight.size for _, weight in tiles.cover(*image, shape))
+
+    shape = tiles.shape(*image, side**2)
+    assert np.prod(shape) <= side**2
+    assert all(s % 32 == 0 and s >= min(128, i) for s, i in zip(shape, image, strict=True))
+    square = side // 32 * 32
+    assert pixels(shape) <= pixels((square, square))

@@ -1,0 +1,54 @@
+"""How far images that are fused in tiles are from the same fused whole, and how long they take.
+
+python -m benchmarks.tiles --pairs=DIR [--weights=general] [--max-memory=120MB,400MB,1GB]
+
+Each pair of DIR (folders a/ and b/) is fused whole, and in tiles with each size of memory in which
+it has no room. Differences of luma are in steps of 255; times are multiples of that of the whole.
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import head, row
+from smc_jax import color, command, compilation, memory, pairing, tasks
+from smc_jax.fusion import Fuser
+from smc_jax.weights import load
+
+
+def main() -> None:
+    parser = command.Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", required=True, type=Path)
+    parser.add_argument("--weights", default="general")
+    parser.add_argument("--max-memory", default="120MB,400MB,1GB")
+    arguments = parser.parse_args()
+    budgets = {text: memory.parse(text) for text in arguments.max_memory.split(",")}
+    compilation.use_cache()
+    cfg, params = load(arguments.weights)
+    fuser, pixel = Fuser(cfg, params), memory.per_pixel(cfg.model)
+    print(head(["pair", "size", "memory", "mean", "brighter by", "most", "time"]))
+    for pair in pairing.pairs(arguments.pairs)[0]:
+        a, b = tasks.in_order(cfg.task, color.read(pair.a), color.read(pair.b))
+        sources = color.luma(a), color.luma(b)
+        height, width = sources[0].shape
+        whole, alone = _timed(fuser, sources, 10**15)
+        for text, budget in budgets.items():
+            if height * width * pixel <= budget:
+                continue
+            fused, seconds = _timed(fuser, sources, budget)
+            off = 255 * (fused - whole)
+            found = f"{np.abs(off).mean():.2f}", f"{off.mean():+.2f}", f"{np.abs(off).max():.0f}"
+            print(row([pair.name, f"{width}x{height}", text, *found, f"{seconds / alone:.2f}"]))
+
+
+def _timed(fuser: Fuser, sources: tuple[color.Luma, color.Luma], budget: int):
+    """The fused luma and the seconds that it took, once all is compiled."""
+    fuser.luma(*sources, budget)
+    start = time.perf_counter()
+    fused = fuser.luma(*sources, budget)
+    return fused, time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    raise SystemExit(command.guarded(main))
