@@ -192,13 +192,15 @@ def _focused(y: Luma, image: Stored) -> Weighted:
 
 def _exposed(y: Luma, image: Stored) -> Weighted:
     """The same of an exposure: the chroma is as much stronger as y is than its luma, and the
-    weights are small where a pixel is dark, bright or, in one of its colours, clipped.
+    weights are small where that is too much, or a pixel is dark, bright or, in one of its colours,
+    clipped.
     """
     own = luma(image)
-    scale = np.minimum((y + NOISE) / (own + NOISE), STRONGER)
+    needed = (np.maximum(y, 0) + NOISE) / (own + NOISE)
+    scale = np.minimum(needed, STRONGER)
     well = np.exp(-((own - 0.5) ** 2) / (2 * EXPOSED**2))
     clipped = np.clip((_unit(image).max(-1) - CLIPPED) / (1 - CLIPPED), 0, 1)
-    weight = well * (1.02 - clipped) + 1e-9  # Where both are clipped, both count.
+    weight = well * (scale / needed) ** 2 * (1.1 - clipped) + 1e-9  # Both clipped: both count.
     return chroma(image) * scale[..., None], weight[..., None]
 
 

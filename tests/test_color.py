@@ -233,6 +233,13 @@ def test_recolor_makes_no_colour_of_noise():
     assert np.abs(found).max() < 3 * np.abs(color.chroma(dark)).max()
 
 
+def test_recolor_leaves_no_grey_where_a_colour_is_made_no_stronger():
+    """Around a lamp: one source too dark for a strong colour, red clipped in the other."""
+    dark, bright = np.uint8([[[53, 17, 6]]]), np.uint8([[[254, 154, 35]]])
+    red, _, blue = color.recolor(np.float32([[0.45]]), dark, bright, "meif")[0, 0]
+    assert blue < 0.25 * red
+
+
 def test_recolor_keeps_sixteen_bits_and_luma():
     y = RNG.uniform(0.45, 0.55, (5, 7)).astype(np.float32)
     muted = (RGB // 8 + 112).astype(np.uint8)
