@@ -6,13 +6,15 @@ Each pair of DIR (folders a/ and b/) is fused whole, and in tiles with each size
 it has no room. Differences of luma are in steps of 255; times are multiples of that of the whole.
 """
 
+import math
 import time
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.measure import head, row
-from smc_jax import color, command, compilation, memory, pairing, tasks
+from smc_jax import color, command, compilation, memory, pairing, tasks, tiles
+from smc_jax.errors import ConfigError
 from smc_jax.fusion import Fuser
 from smc_jax.weights import load
 
@@ -27,19 +29,27 @@ def main() -> None:
     compilation.use_cache()
     cfg, params = load(arguments.weights)
     fuser, pixel = Fuser(cfg, params), memory.per_pixel(cfg.model)
-    print(head(["pair", "size", "memory", "mean", "brighter by", "most", "time"]))
+    rows = 0
     for pair in pairing.pairs(arguments.pairs)[0]:
         a, b = tasks.in_order(cfg.task, color.read(pair.a), color.read(pair.b))
+        color.same_size(a, b, f"{pair.a} and {pair.b}")
         sources = color.luma(a), color.luma(b)
         height, width = sources[0].shape
-        whole, alone = _timed(fuser, sources, 10**15)
-        for text, budget in budgets.items():
-            if height * width * pixel <= budget:
-                continue
+        needed = pixel * math.prod(e + -e % tiles.MULTIPLE for e in (height, width))
+        short = {text: budget for text, budget in budgets.items() if budget < needed}
+        if not short:
+            continue
+        whole, alone = _timed(fuser, sources, needed)
+        for text, budget in short.items():
             fused, seconds = _timed(fuser, sources, budget)
             off = 255 * (fused - whole)
             found = f"{np.abs(off).mean():.2f}", f"{off.mean():+.2f}", f"{np.abs(off).max():.0f}"
+            if not rows:
+                print(head(["pair", "size", "memory", "mean", "brighter by", "most", "time"]))
+            rows += 1
             print(row([pair.name, f"{width}x{height}", text, *found, f"{seconds / alone:.2f}"]))
+    if not rows:
+        raise ConfigError("each pair has room in this memory; give a smaller --max-memory")
 
 
 def _timed(fuser: Fuser, sources: tuple[color.Luma, color.Luma], budget: int):

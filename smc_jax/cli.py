@@ -64,7 +64,7 @@ def fuse(given: argparse.Namespace) -> int:
     failures = problems + failures
     if skipped:
         what = skipped[0] if len(skipped) == 1 else f"{len(skipped)} images"
-        print(f"skipped {what}, there already; --overwrite makes them anew")
+        print(f"skipped {what}, there already; --overwrite fuses anew")
     if written:
         many = f"{len(written)} images to {written[0].parent}"
         print(f"wrote {written[0] if len(todo) == 1 else many}")

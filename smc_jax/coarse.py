@@ -19,12 +19,14 @@ from smc_jax.color import Luma
 from smc_jax.mafe import FrequencyRotation, Shallow
 from smc_jax.types import Features, Image
 
-STEPS = (2, 4, 8, 16, tiles.MULTIPLE)
+STEPS = (1, 2, 4, 8, 16, tiles.MULTIPLE)
 """Sides in pixels of a coarse pixel. Tiles begin at multiples of all of them."""
 
 
 def step(pixels: int, most: int) -> int:
-    """The least of `STEPS` with which an image of `pixels` has at most `most` coarse ones."""
+    """The least of `STEPS` with which an image of `pixels` has at most `most` coarse ones; if there
+    is none, the largest.
+    """
     return next((s for s in STEPS if pixels <= most * s**2), STEPS[-1])
 
 
@@ -53,16 +55,16 @@ class Overview:
         self._enhance = jax.jit(enhance, static_argnames="step")
 
     def __call__(
-        self, params: PyTree, image: Luma, places: Iterable[tiles.Tile], step: int
+        self, params: PyTree, image: Luma, parts: Iterable[tiles.Tile], step: int
     ) -> np.ndarray:
         """The enhanced features of a whole image as `Coarse`, means over squares of `step`.
 
         `params` are those of a `model.Encoder`.
         """
         mean = np.zeros((1, *(extent // step for extent in image.shape), self._width), np.float32)
-        for place, weight in places:
-            tile = np.ascontiguousarray(image[place], np.float32)[None, ..., None]
-            mean[:, *tiles.blocks(place, step)] += self._begin(params, tile, weight, step)
+        for tile in parts:
+            part = np.ascontiguousarray(image[tile.place], np.float32)[None, ..., None]
+            mean[:, *tiles.blocks(tile.place, step)] += self._begin(params, part, tile.weight, step)
         return np.asarray(self._enhance(params, mean, step))
 
 

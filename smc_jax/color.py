@@ -139,8 +139,8 @@ def recolor(y: Luma, a: Stored, b: Stored, task: str = "general") -> Stored:
     give a grey image. The weight of a chroma is its strength, but (ours) of two focus settings
     (`mfif`) how near the luma of its pixel is to the fused one: a pixel that was taken over comes
     out as it was. Of two exposures (`meif`) each chroma is first made as strong as the fused luma
-    asks for, and its weight tells how well its pixel is exposed. A colour that is too strong to be
-    shown at its luma is made weaker (ours): the luma stays.
+    asks for, if it can be; its weight tells that, and how well its pixel is exposed. A colour that
+    is too strong to be shown at its luma is made weaker (ours): the luma stays.
 
     Args:
       y: fused luma in [0, 1].
@@ -191,16 +191,18 @@ def _focused(y: Luma, image: Stored) -> Weighted:
 
 
 def _exposed(y: Luma, image: Stored) -> Weighted:
-    """The same of an exposure: the chroma is as much stronger as y is than its luma, and the
-    weights are small where that is too much, or a pixel is dark, bright or, in one of its colours,
-    clipped.
+    """The same of an exposure: the chroma is as much stronger as y is than its luma, but at most
+    `STRONGER`, and the weights are small where more is needed, or a pixel is dark, bright or, in
+    one of its colours, clipped.
     """
     own = luma(image)
     needed = (np.maximum(y, 0) + NOISE) / (own + NOISE)
     scale = np.minimum(needed, STRONGER)
     well = np.exp(-((own - 0.5) ** 2) / (2 * EXPOSED**2))
-    clipped = np.clip((_unit(image).max(-1) - CLIPPED) / (1 - CLIPPED), 0, 1)
-    weight = well * (scale / needed) ** 2 * (1.1 - clipped) + 1e-9  # Both clipped: both count.
+    clipped = np.clip((_unit(image) - CLIPPED) / (1 - CLIPPED), 0, 1)
+    # Of a clipped colour something is left, of white nothing.
+    hue = 1.1 - clipped.max(-1) - 0.09 * clipped.min(-1)
+    weight = well * hue * (scale / needed) ** 2
     return chroma(image) * scale[..., None], weight[..., None]
 
 

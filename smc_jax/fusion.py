@@ -138,7 +138,11 @@ class Fuser:
         limit = budget // memory.per_pixel(self._config)
         a, b = _fill(a), _fill(b)
         whole = a.size <= limit
-        fused = self._run(a, b) if whole else self._tiled(a, b, tiles.shape(*a.shape, limit))
+        fused = (
+            self._run(a, b)
+            if whole
+            else self._tiled(a, b, tiles.shape(a.shape[0], a.shape[1], limit))
+        )
         return fused[:height, :width]
 
     def _run(self, a: Luma, b: Luma, pooled: Pooled | None = None, seen: Any = None) -> Luma:
@@ -150,9 +154,9 @@ class Fuser:
         experts than its neighbour, and the frequency branch sees the whole image, coarsely; that
         costs the encoders a second time.
         """
-        places = list(tiles.cover(*a.shape, shape))
-        bar = functools.partial(tqdm, places, leave=False, disable=None)
-        step = coarse.step(a.size, math.prod(shape))
+        found = tiles.cover(a.shape[0], a.shape[1], shape)
+        bar = functools.partial(tqdm, found, leave=False, disable=None)
+        step = coarse.step(a.size, memory.overview(math.prod(shape)))
         whole = []
         if self._overview:
             first = self._params["source_a"]
@@ -167,24 +171,24 @@ class Fuser:
         if self._config.mccm:
             pooled = self._pooled(a.shape, part, bar(unit="tile looked at"))
         fused = np.zeros(a.shape, np.float32)
-        for place, weight in bar(unit="tile"):
-            own_a, own_b, seen = part(place)
-            fused[place] += weight * self._run(own_a, own_b, pooled, seen)
+        for tile in bar(unit="tile"):
+            own_a, own_b, seen = part(tile.place)
+            fused[tile.place] += tile.weight * self._run(own_a, own_b, pooled, seen)
         return fused
 
     def _pooled(
-        self, shape: tuple[int, ...], part: Callable, places: Iterable[tiles.Tile]
+        self, shape: tuple[int, ...], part: Callable, parts: Iterable[tiles.Tile]
     ) -> Pooled:
         """What the gate would see of the whole image."""
         side, channels = self._block, 2 * self._config.width
         grid = shape[0] // side, shape[1] // side
         total = np.zeros(channels, np.float32)
         maxima = np.full((*grid, channels), -np.inf, np.float32)
-        for place, weight in places:
-            a, b, seen = part(place)
+        for tile in parts:
+            a, b, seen = part(tile.place)
             mean, most = self._look(self._params, _batch(a), _batch(b), seen)
-            here = tiles.blocks(place, side)
-            share = reduce(weight, "(i h) (j w) -> i j 1", "mean", h=side, w=side)
+            here = tiles.blocks(tile.place, side)
+            share = reduce(tile.weight, "(i h) (j w) -> i j 1", "mean", h=side, w=side)
             total += (share * np.asarray(mean)[0]).sum((0, 1))
             maxima[here] = np.maximum(maxima[here], np.asarray(most)[0])
         window = self._config.gate_window // side

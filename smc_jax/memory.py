@@ -13,11 +13,18 @@ from smc_jax.errors import ConfigError
 _UNITS = "KMGT"
 _FLOATS = 54
 """Numbers of four bytes that are alive at once, for each pixel and channel of the features."""
+_OVERVIEW = 11
+"""As many in `coarse.Overview`, for each of its pixels."""
 
 
 def per_pixel(model: config.Model) -> int:
     """Bytes that fusing a pair takes for each pixel: fitted; a test holds it to the compiler's."""
     return 4 * _FLOATS * model.width
+
+
+def overview(pixels: int) -> int:
+    """The pixels that `coarse.Overview` may have where a tile has `pixels`."""
+    return pixels * _FLOATS // _OVERVIEW
 
 
 def available() -> int:

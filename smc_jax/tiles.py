@@ -1,7 +1,6 @@
 """Large images in parts: where tiles lie, and how what comes of them is blended."""
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +18,13 @@ class Tile(NamedTuple):
 
     place: tuple[slice, slice]
     """Its rows and columns."""
-    weight: Float[np.ndarray, "h w"]
-    """Its share in the result: over an overlap the weights of the neighbours sum to 1."""
+    down: Float[np.ndarray, "h"]
+    across: Float[np.ndarray, "w"]
+
+    @property
+    def weight(self) -> Float[np.ndarray, "h w"]:
+        """Its share in the result: over an overlap the weights of the neighbours sum to 1."""
+        return np.outer(self.down, self.across).astype(np.float32)
 
 
 def shape(height: int, width: int, pixels: int) -> tuple[int, int]:
@@ -41,9 +45,7 @@ def shape(height: int, width: int, pixels: int) -> tuple[int, int]:
     return min(found, key=cost, default=(min(height, LEAST), min(width, LEAST)))
 
 
-def cover(
-    height: int, width: int, shape: tuple[int, int], overlap: int = OVERLAP
-) -> Iterator[Tile]:
+def cover(height: int, width: int, shape: tuple[int, int], overlap: int = OVERLAP) -> list[Tile]:
     """Tiles of one shape that cover an image, as evenly as their number allows.
 
     Args:
@@ -53,9 +55,7 @@ def cover(
       overlap: the least number of pixels that neighbours share, less than the sides of a tile.
     """
     rows, columns = _spans(height, shape[0], overlap), _spans(width, shape[1], overlap)
-    for row, vertical in rows:
-        for column, horizontal in columns:
-            yield Tile((row, column), np.outer(vertical, horizontal).astype(np.float32))
+    return [Tile((row, column), down, across) for row, down in rows for column, across in columns]
 
 
 def blocks(place: tuple[slice, slice], side: int) -> tuple[slice, ...]:
@@ -70,7 +70,8 @@ def _lengths(extent: int) -> set[int]:
 
 
 def _count(extent: int, size: int, overlap: int = OVERLAP) -> int:
-    return max(math.ceil((extent - overlap) / (size - overlap)), 1)
+    """How many spans of a size cover an extent."""
+    return 1 if extent <= size else math.ceil((extent - overlap) / (size - overlap))
 
 
 def _spans(extent: int, size: int, overlap: int) -> list[tuple[slice, np.ndarray]]:

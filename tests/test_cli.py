@@ -326,7 +326,7 @@ def test_what_is_there_is_skipped(smc_fuse):
     save("out.png", FLAT)
     status, out, err = smc_fuse("b.png", "b.png", "-o", "out.png", "--weights=unread")
     assert (status, err) == (0, "")
-    assert out == "skipped out.png, there already; --overwrite makes them anew\n"
+    assert out == "skipped out.png, there already; --overwrite fuses anew\n"
     np.testing.assert_array_equal(picture.read("out.png").pixels, FLAT)
     assert smc_fuse("b.png", "b.png", "-o", "out.png", "--overwrite")[1] == "wrote out.png\n"
     assert (picture.read("out.png").pixels != FLAT).any()
@@ -363,7 +363,7 @@ def test_folders(folders, weights):
     os.unlink("fused/p1.png")
     out = folders("ir/", "vis/", "-o", "fused/")[1]
     assert out.splitlines() == [
-        "skipped 2 images, there already; --overwrite makes them anew",
+        "skipped 2 images, there already; --overwrite fuses anew",
         "wrote 1 images to fused",
     ]
 
