@@ -13,8 +13,8 @@ from smc_jax.errors import ConfigError
 _UNITS = "KMGT"
 _FLOATS = 54
 """Numbers of four bytes that are alive at once, for each pixel and channel of the features."""
-_OVERVIEW = 11
-"""As many in `coarse.Overview`, for each of its pixels."""
+_OVERVIEW = 12
+"""As many in `coarse.Overview`, for each of its pixels, and in what is kept of it."""
 
 
 def per_pixel(model: config.Model) -> int:

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import weight_files
 from scipy import ndimage
 from test_fusion import smooth
 
-from smc_jax import coarse, fusion, model, tiles
+from smc_jax import coarse, fusion, memory, model, tiles
 from smc_jax.coarse import Overview
 
 STEP = 4
@@ -61,6 +62,17 @@ def test_fewer_pixels_tell_what_becomes_of_low_frequencies(made):
     found = enhance(params["source_a"], pooled(features), STEP)
     np.testing.assert_allclose(found.mean((1, 2)), expected.mean((1, 2)), atol=1e-4)
     assert np.abs(found - expected).mean() < 0.25 * np.abs(expected - expected.mean((1, 2))).mean()
+
+
+def test_memory_of_an_overview_is_what_the_compiler_says(made):
+    cfg, params = made
+    mean = jax.ShapeDtypeStruct((1, 64, 96, cfg.model.width), np.float32)
+    program = Overview(cfg.model)._enhance.lower(params["source_a"], mean, 2).compile()
+    # Beside it there are its input, and its output for each of two sources.
+    arrays = program.memory_analysis().temp_size_in_bytes + 3 * 4 * np.prod(mean.shape)
+    pixels = 64 * 96
+    room = memory.per_pixel(cfg.model) * pixels / memory.overview(pixels) * pixels
+    assert arrays / 1.2 < room < 1.5 * arrays
 
 
 def test_what_a_tile_knows_itself_changes_nothing(made):
