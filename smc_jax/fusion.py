@@ -137,12 +137,10 @@ class Fuser:
         budget = memory.available() if max_memory is None else max_memory
         limit = budget // memory.per_pixel(self._config)
         a, b = _fill(a), _fill(b)
-        whole = a.size <= limit
-        fused = (
-            self._run(a, b)
-            if whole
-            else self._tiled(a, b, tiles.shape(a.shape[0], a.shape[1], limit))
-        )
+        if a.size <= limit:
+            fused = self._run(a, b)
+        else:
+            fused = self._tiled(a, b, tiles.shape(a.shape[0], a.shape[1], limit))
         return fused[:height, :width]
 
     def _run(self, a: Luma, b: Luma, pooled: Pooled | None = None, seen: Any = None) -> Luma:

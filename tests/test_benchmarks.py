@@ -1,11 +1,15 @@
-"""That the benchmark of the model runs what it names, on a small network."""
+"""That the benchmarks of the model and of tiles run what they name, on a small network."""
 
 import jax
 import numpy as np
+import pytest
 import tiny
+import weight_files
 
-from benchmarks import model
+from benchmarks import model, tiles
+from smc_jax import color, memory
 from smc_jax.config import Config, override
+from smc_jax.errors import ConfigError
 
 
 def test_fusing_and_stepping_run():
@@ -18,3 +22,25 @@ def test_fusing_and_stepping_run():
     first, second = (float(jax.device_get(step()["loss"])) for _ in range(2))
     assert np.isfinite([first, second]).all()
     assert first != second
+
+
+def test_tiles_are_beside_the_whole(tmp_path, monkeypatch, capsys):
+    weights = tmp_path / "x.safetensors"
+    cfg, _ = weight_files.make(weights)
+    for side in "ab":
+        for name, shape in (("large", (250, 640)), ("small", (40, 50))):
+            image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+            color.write(tmp_path / side / f"{name}.png", image)
+    pixel = memory.per_pixel(cfg.model)
+    assert 40 * 50 * pixel < 2 * 10**8 < 250 * 640 * pixel < 10**10
+    command = ["tiles", f"--pairs={tmp_path}", f"--weights={weights}"]
+    monkeypatch.setattr("sys.argv", [*command, "--max-memory=200MB,10GB"])
+    tiles.main()
+    _, _, row = capsys.readouterr().out.splitlines()
+    name, size, budget, mean, more, most, time = row.strip("| ").split(" | ")
+    assert (name, size, budget) == ("large", "640x250", "200MB")
+    assert 0 <= abs(float(more)) <= float(mean) <= float(most) < 255
+    assert float(time) > 0
+    monkeypatch.setattr("sys.argv", [*command, "--max-memory=10GB"])
+    with pytest.raises(ConfigError, match="each pair has room"):
+        tiles.main()
