@@ -529,13 +529,21 @@ def test_full_disk(smc_fuse):
     assert not list(Path().glob("*.tmp"))
 
 
+# Where the tests run in the background of a shell, they and their children ignore SIGINT.
+INTERRUPTIBLE = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("smc_jax.cli", run_name="__main__")
+"""
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupt_in_the_middle(weights, tmp_path, number, status):
     for i in range(400):
         save(tmp_path / f"ir/{i}.png", np.roll(GREY, i))
     environment = {**os.environ, "SMC_JAX_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
     run = subprocess.Popen(
-        [sys.executable, "-m", "smc_jax.cli", "ir", "ir", "-o", "out", f"--weights={weights}"],
+        [sys.executable, "-c", INTERRUPTIBLE, "ir", "ir", "-o", "out", f"--weights={weights}"],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,
