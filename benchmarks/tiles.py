@@ -6,7 +6,6 @@ Each pair of DIR (folders a/ and b/) is fused whole, and in tiles with each size
 it has no room. Differences of luma are in steps of 255; times are multiples of that of the whole.
 """
 
-import math
 import time
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def main() -> None:
         color.same_size(a, b, f"{pair.a} and {pair.b}")
         sources = color.luma(a), color.luma(b)
         height, width = sources[0].shape
-        needed = pixel * math.prod(e + -e % tiles.MULTIPLE for e in (height, width))
+        needed = pixel * tiles.filled(height) * tiles.filled(width)
         short = {text: budget for text, budget in budgets.items() if budget < needed}
         if not short:
             continue

@@ -27,6 +27,11 @@ class Tile(NamedTuple):
         return np.outer(self.down, self.across).astype(np.float32)
 
 
+def filled(extent: int) -> int:
+    """The next multiple of 32, to which images are filled up."""
+    return extent + -extent % MULTIPLE
+
+
 def shape(height: int, width: int, pixels: int) -> tuple[int, int]:
     """Of all shapes of at most `pixels` the one that covers an image with the fewest in all: what
     neighbours share is computed twice. Its sides are multiples of 32, and at least 128.
@@ -66,7 +71,7 @@ def blocks(place: tuple[slice, slice], side: int) -> tuple[slice, ...]:
 def _lengths(extent: int) -> set[int]:
     """The lengths with which so many tiles, and not fewer, reach along a side of an image."""
     even = (-(-(extent - OVERLAP) // n) + OVERLAP for n in range(1, extent // MULTIPLE + 1))
-    return {max(-(-length // MULTIPLE) * MULTIPLE, min(extent, LEAST)) for length in even}
+    return {max(filled(length), min(extent, LEAST)) for length in even}
 
 
 def _count(extent: int, size: int, overlap: int = OVERLAP) -> int:

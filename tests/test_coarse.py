@@ -40,12 +40,10 @@ def test_of_a_larger_image_a_coarse_pixel_is_as_large_as_tiles_allow():
 
 def test_tiles_add_up_to_the_whole(made):
     cfg, params = made
-    overview, image = (
-        functools.partial(Overview(cfg.model), params["source_a"]),
-        smooth(0, 256, 320),
-    )
-    whole = list(tiles.cover(*image.shape, (320, 320)))
-    parts = list(tiles.cover(*image.shape, (128, 128)))
+    overview = functools.partial(Overview(cfg.model), params["source_a"])
+    image = smooth(0, 256, 320)
+    whole = tiles.cover(*image.shape, (320, 320))
+    parts = tiles.cover(*image.shape, (128, 128))
     assert (len(whole), len(parts)) == (1, 12)
     expected = overview(image, whole, STEP)
     assert expected.shape == (1, 64, 80, cfg.model.width)

@@ -22,13 +22,12 @@ def test_weights_sum_to_one(height, width, shape, overlap):
         shapes.add(tile.weight.shape)
         assert tile.weight.min() >= 0
     np.testing.assert_allclose(total, 1, atol=1e-6)
-    assert shapes == {
-        (min(height, shape[0]), min(width, shape[1]))
-    }  # so that one program serves all
+    # One shape, so that one program serves all.
+    assert shapes == {(min(height, shape[0]), min(width, shape[1]))}
 
 
 def test_neighbours_overlap_and_pass_smoothly():
-    found = list(tiles.cover(16, 200, (100, 100), 20))
+    found = tiles.cover(16, 200, (100, 100), 20)
     starts = [tile.place[1].start for tile in found]
     assert starts == [0, 48, 100]  # multiples of 4, as all lengths are
     for start, after in itertools.pairwise(starts):
