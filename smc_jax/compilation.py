@@ -1,13 +1,29 @@
 """The compilation cache: what was compiled once starts in seconds the next time."""
 
 import os
+import sys
+import warnings
 from pathlib import Path
 
 import jax
 
 
 def use_cache() -> None:
-    """Keeps compiled programs in $SMC_JAX_CACHE, by default ~/.cache/smc_jax."""
-    folder = os.environ.get("SMC_JAX_CACHE") or Path.home() / ".cache" / "smc_jax"
+    """Keeps compiled programs in $SMC_JAX_CACHE, by default ~/.cache/smc_jax.
+
+    Where that folder cannot be made, one line on stderr says so. What later cannot be read from it
+    or written to it, as on a full disk, is compiled anew without a word.
+    """
+    folder = Path(os.environ.get("SMC_JAX_CACHE") or Path.home() / ".cache" / "smc_jax")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(
+            f"{folder} cannot be made ({error.strerror}): every start compiles anew; "
+            "SMC_JAX_CACHE names another folder",
+            file=sys.stderr,
+        )
+        return
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

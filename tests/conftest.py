@@ -7,9 +7,25 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_opti
 import jax
 import pytest
 
+from smc_jax import compilation
+
 
 @pytest.fixture
 def gpu():
     device = jax.devices()[0]
     if device.platform != "gpu" or float(getattr(device, "compute_capability", 0)) < 9:
         pytest.skip(f"needs an NVIDIA GPU, Hopper or newer; this is {device.device_kind}")
+
+
+@pytest.fixture(autouse=True)
+def no_cache_of_the_user(monkeypatch):
+    monkeypatch.setattr(compilation, "use_cache", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory):
+    """For modules whose tests compile the same programs: one cache for the module."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)

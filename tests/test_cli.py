@@ -40,7 +40,6 @@ def weights(tmp_path_factory):
 def smc_fuse(weights, tmp_path, monkeypatch, capfd):
     """Runs the command in a folder with a good `b.png`; returns status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("smc_jax.compilation.use_cache", lambda: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     Image.fromarray(B).save("b.png")
 

@@ -12,16 +12,11 @@ from smc_jax import model, sharding, train_state, train_step
 from smc_jax.config import Config, override
 from smc_jax.types import Batch
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 SMALL = tiny.TINY | tiny.QUICK | {"data.batch": 4}
 WHOLE = {"model.mafe": True}
 """The rest of the network."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 def images(size=4):

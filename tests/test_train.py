@@ -27,6 +27,8 @@ from smc_jax.config import Config, override
 from smc_jax.errors import ConfigError, InputError
 from smc_jax.types import Batch
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 ROOT = Path(__file__).parent.parent
 TINY = {
     "model.width": 8,
@@ -54,14 +56,6 @@ def cfg(tmp_path_factory):
             )
     build.build(folder / "pairs", "ivif", "tiny", folder / "data")
     return override(Config(), TINY | {"data.dir": str(folder / "data")})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="module")
