@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import head, row
-from smc_jax import color, command, compilation, memory, pairing, tasks, tiles
+from smc_jax import color, command, compilation, memory, pairing, tasks
 from smc_jax.errors import ConfigError
 from smc_jax.fusion import Fuser
 from smc_jax.weights import load
@@ -27,14 +27,14 @@ def main() -> None:
     budgets = {text: memory.parse(text) for text in arguments.max_memory.split(",")}
     compilation.use_cache()
     cfg, params = load(arguments.weights)
-    fuser, pixel = Fuser(cfg, params), memory.per_pixel(cfg.model)
+    fuser = Fuser(cfg, params)
     rows = 0
     for pair in pairing.pairs(arguments.pairs)[0]:
         a, b = tasks.in_order(cfg.task, color.read(pair.a), color.read(pair.b))
         color.same_size(a, b, f"{pair.a} and {pair.b}")
         sources = color.luma(a), color.luma(b)
         height, width = sources[0].shape
-        needed = pixel * tiles.filled(height) * tiles.filled(width)
+        needed = fuser.needed(height, width)
         short = {text: budget for text, budget in budgets.items() if budget < needed}
         if not short:
             continue

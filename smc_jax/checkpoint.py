@@ -3,19 +3,16 @@
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from smc_jax import model, sharding, stored, train_state
+from smc_jax import damaged, model, sharding, stored, train_state
 from smc_jax.config import Config
 from smc_jax.errors import ConfigError, InputError
 from smc_jax.fields import flatten
@@ -23,7 +20,6 @@ from smc_jax.train_state import TrainState
 
 BEST = "best"
 """In the place of a step: the one whose validation was best."""
-DAMAGED = "damaged_checkpoints"
 
 
 @contextlib.contextmanager
@@ -46,7 +42,7 @@ def manager(workdir: str | Path, cfg: Config) -> Iterator[ocp.CheckpointManager]
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
     )
-    _set_scores_aside(Path(workdir))
+    damaged.set_scores_aside(Path(workdir))
     checkpoints = stored.opened(workdir, options)
     with _quiet():
         try:
@@ -116,10 +112,10 @@ def restore(
                 checkpoints, step, state=stored.restoring(kept), data=ocp.args.JsonRestore()
             )
         except stored.DamagedError as error:
-            _warn_or_raise(checkpoints, step, error)
+            damaged.warn_or_raise(checkpoints, step, error)
             continue
         data.set_state(read["data"])
-        _set_aside(checkpoints, newer)
+        damaged.set_aside(checkpoints, newer)
         return train_state.fill(read["state"], empty)
     return None
 
@@ -163,7 +159,7 @@ def load(path: str | Path) -> Saved:
                 except stored.DamagedError as error:
                     if wanted is not None:
                         raise
-                    _warn_or_raise(checkpoints, step, error)
+                    damaged.warn_or_raise(checkpoints, step, error)
     raise ConfigError(f"{path} holds no such checkpoint")
 
 
@@ -187,47 +183,6 @@ def _locate(path: Path) -> tuple[Path, int | str | None]:
             f"{path} holds no checkpoint; train first: python train.py --workdir={path}"
         )
     return path, wanted
-
-
-def _warn_or_raise(
-    checkpoints: ocp.CheckpointManager, step: int, error: stored.DamagedError
-) -> None:
-    if step == min(checkpoints.all_steps()):
-        raise error
-    if jax.process_index() == 0:
-        print(f"warning: {error}; taking the one before it", file=sys.stderr)
-
-
-def _set_aside(checkpoints: ocp.CheckpointManager, steps: list[int]) -> None:
-    # Their steps are to be saved again.
-    for step in steps if jax.process_index() == 0 else ():
-        _move(Path(checkpoints.directory / str(step)), str(step))
-    if steps:
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("set aside")
-        checkpoints.reload()
-
-
-def _set_scores_aside(workdir: Path) -> None:
-    # All scores are read when the checkpoints are opened. Without them, the weights are as good.
-    for step in stored.unreadable_scores(workdir) if jax.process_index() == 0 else ():
-        _move(workdir / stored.FOLDER / str(step) / stored.SCORES, f"{step}.{stored.SCORES}")
-        print(
-            f"warning: the validation of checkpoint {step} in {workdir} is damaged; it is no "
-            "longer among the best",
-            file=sys.stderr,
-        )
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("scores set aside")
-
-
-def _move(path: Path, name: str) -> None:
-    """Moves what lies in a run's checkpoints to a free name in its `damaged_checkpoints`."""
-    workdir = next(p.parent for p in path.parents if p.name == stored.FOLDER)
-    there = workdir / DAMAGED
-    there.mkdir(exist_ok=True)
-    free = next(f"{name}.{i}" for i in range(10**6) if not (there / f"{name}.{i}").exists())
-    os.replace(path, there / free)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from smc_jax import batch, command, picture, tasks
+from smc_jax import batch, border, command, picture, tasks
 from smc_jax.batch import Job
 from smc_jax.errors import InputError
 from smc_jax.picture import Picture
@@ -76,7 +76,7 @@ def fuse(given: argparse.Namespace) -> int:
 
 
 def _judge(todo: Sequence[Job]) -> str:
-    """The task of most of the pairs that are looked at; prints why. One that cannot be read has no
+    """The task of most of the pairs that are looked at; prints why. One that cannot be fused has no
     say: it is told when its turn comes.
     """
     spread = np.linspace(0, len(todo) - 1, min(LOOKED_AT, len(todo))).round().astype(int)
@@ -87,7 +87,7 @@ def _judge(todo: Sequence[Job]) -> str:
             a, b = picture.read(job.a).pixels, picture.read(job.b).pixels
         except InputError:
             continue
-        if a.shape[:2] == b.shape[:2] and min(a.shape[:2]) > 1:
+        if a.shape[:2] == b.shape[:2] and min(a.shape[:2]) >= border.SMALLEST:
             task, reason = tasks.resolve("auto", a, b)
             found[task] += 1
             reasons.setdefault(task, reason)

@@ -14,12 +14,12 @@ import numpy as np
 from einops import reduce
 from jaxtyping import Array, Float, PyTree
 
-from smc_jax import config, tiles
+from smc_jax import border, config, tiles
 from smc_jax.color import Luma
-from smc_jax.mafe import FrequencyRotation, Shallow
+from smc_jax.mafe import FREQUENCY, FrequencyRotation, Shallow
 from smc_jax.types import Features, Image
 
-STEPS = (1, 2, 4, 8, 16, tiles.MULTIPLE)
+STEPS = (1, 2, 4, 8, 16, border.MULTIPLE)
 """Sides in pixels of a coarse pixel. Tiles begin at multiples of all of them."""
 
 
@@ -44,7 +44,7 @@ class Overview:
             return reduce(features, "b (h i) (w j) c -> b h w c", "mean", i=step, j=step)
 
         def enhance(params: PyTree, mean: Features, step: int) -> Any:
-            own = {"params": params["mafe"]["FrequencyRotation_0"]}
+            own = {"params": params["mafe"][FREQUENCY]}
             box = _box(mean.shape[1:3], step)
             # An orthonormal spectrum of so many fewer pixels is so many times smaller.
             features = _filtered(mean, step / box)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import jax
 
-from smc_jax import checkpoint, command, files, fusion, model_card, stablehlo, weights
+from smc_jax import border, checkpoint, command, files, model_card, stablehlo, weights
 from smc_jax.config import Data, override
 from smc_jax.errors import ConfigError
 from smc_jax.weights import Weights, folder
@@ -207,8 +207,8 @@ def read_sizes(text: str) -> list[tuple[int, int]]:
     """
     sizes = [re.fullmatch(r"\s*(\d+)x(\d+)\s*", part) for part in text.split(",")]
     found = [(int(size[2]), int(size[1])) for size in sizes if size]
-    if len(found) < len(sizes) or min(min(size) for size in found) < fusion.SMALLEST:
-        least = f"{fusion.SMALLEST}x{fusion.SMALLEST}"
+    if len(found) < len(sizes) or min(min(size) for size in found) < border.SMALLEST:
+        least = f"{border.SMALLEST}x{border.SMALLEST}"
         raise ConfigError(
             f"--sizes={text}: give width and height, such as 640x480,1024x768; {least} is least"
         )

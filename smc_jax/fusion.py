@@ -14,14 +14,12 @@ from einops import reduce
 from jaxtyping import Float, PyTree
 from tqdm import tqdm
 
-from smc_jax import coarse, color, config, memory, model, moe, tasks, tiles
+from smc_jax import border, coarse, color, config, memory, model, moe, tasks, tiles
 from smc_jax.coarse import Overview
 from smc_jax.color import Luma, Stored
 from smc_jax.errors import ImageError
 from smc_jax.types import Aux, Features, Pooled
 from smc_jax.weights import for_task, load
-
-SMALLEST = 16
 
 
 def fuse(
@@ -91,7 +89,7 @@ class Fuser:
         encoders = model.build(dataclasses.replace(cfg.model, mccm=False))
 
         # Tiles begin at multiples of this, and so do windows.
-        self._block = math.gcd(tiles.MULTIPLE, cfg.model.gate_window)
+        self._block = math.gcd(border.MULTIPLE, cfg.model.gate_window)
 
         def look(params: PyTree, a: Any, b: Any, seen: Any) -> tuple[Features, Features]:
             found = encoders.apply({"params": params}, a, b, coarse=seen)
@@ -132,27 +130,31 @@ class Fuser:
             what is free.
         """
         height, width = a.shape
-        if min(height, width) < SMALLEST:
+        if min(height, width) < border.SMALLEST:
             raise ImageError(f"images of {width}x{height} pixels are too small; 16x16 is least")
         budget = memory.available() if max_memory is None else max_memory
-        limit = budget // memory.per_pixel(self._config)
-        a, b = _fill(a), _fill(b)
-        if a.size <= limit:
-            fused = self._run(a, b)
-        else:
-            fused = self._tiled(a, b, tiles.shape(a.shape[0], a.shape[1], limit))
+        fits = self.needed(height, width) <= budget
+        a, b = border.mirror(a), border.mirror(b)
+        fused = self._run(a, b) if fits else self._tiled(a, b, budget)
         return fused[:height, :width]
+
+    def needed(self, height: int, width: int) -> int:
+        """The bytes that count for fusing a pair of this size whole."""
+        pixels = border.filled(height) * border.filled(width)
+        return pixels * memory.per_pixel(self._config)
 
     def _run(self, a: Luma, b: Luma, pooled: Pooled | None = None, seen: Any = None) -> Luma:
         fused = self._apply(self._params, _batch(a), _batch(b), pooled, seen)
         return np.asarray(fused)[0, ..., 0]
 
-    def _tiled(self, a: Luma, b: Luma, shape: tuple[int, int]) -> Luma:
+    def _tiled(self, a: Luma, b: Luma, budget: int) -> Luma:
         """Fuses tile by tile. The gate sees the features of all of them, so that no tile has other
         experts than its neighbour, and the frequency branch sees the whole image, coarsely; that
         costs the encoders a second time.
         """
-        found = tiles.cover(a.shape[0], a.shape[1], shape)
+        height, width = a.shape
+        shape = tiles.shape(height, width, budget // memory.per_pixel(self._config))
+        found = tiles.cover(height, width, shape)
         bar = functools.partial(tqdm, found, leave=False, disable=None)
         step = coarse.step(a.size, memory.overview(math.prod(shape)))
         whole = []
@@ -222,8 +224,3 @@ def _images(images: Any, side: str) -> tuple[list[Stored], int | None]:
 
 def _batch(image: Luma) -> Float[np.ndarray, "1 h w 1"]:
     return np.ascontiguousarray(image, np.float32)[None, ..., None]
-
-
-def _fill(image: Luma) -> Float[np.ndarray, "filled_h filled_w"]:
-    """Mirrors an image at its lower and right border up to the next multiple."""
-    return np.pad(image, [(0, -extent % tiles.MULTIPLE) for extent in image.shape], mode="reflect")

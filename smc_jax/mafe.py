@@ -14,6 +14,9 @@ from smc_jax.conv import Conv, DepthwiseConv, JointConv
 from smc_jax.ssm import SSMParams, scan_channels, scan_tokens
 from smc_jax.types import Coarse, Features, Image, Scalar
 
+FREQUENCY = "FrequencyRotation_0"
+"""Where `MAFE` has the parameters of its frequency branch."""
+
 
 class Shallow(nn.Module):
     """F_s = LN(Conv3x3(I)) (Eq. 1)."""
@@ -90,8 +93,11 @@ class FrequencyRotation(nn.Module):
 
         Args:
           features: of an image, or of a tile.
-          coarse: for a tile, what `enhance` makes of the whole image there, means over squares.
+          coarse: for a tile, what `enhance` makes of the whole image there, means over squares. If
+            these are single pixels, no scan runs and the amplitude is 0.
         """
+        if coarse is not None and coarse.shape == features.shape:
+            return coarse.astype(features.dtype) * nn.silu(features), jnp.zeros(())
         enhanced, amplitude = self.enhance(features)
         if coarse is not None:
             side = features.shape[1] // coarse.shape[1]
@@ -154,7 +160,7 @@ class MAFE(nn.Module):
             branches.append(spatial_channel(features))
         if self.fr_scan:
             frequency = FrequencyRotation(
-                self.state, self.dt_rank, order=self.frequency_order, **scan
+                self.state, self.dt_rank, order=self.frequency_order, **scan, name=FREQUENCY
             )
             enhanced, amplitude = frequency(features, coarse)
             branches.append(enhanced)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import export, lax
 
-from smc_jax import config, files, model, tiles
+from smc_jax import border, config, files, model
 from smc_jax.errors import ConfigError
 from smc_jax.weights import CONFIG, Weights, fitted, flat_as
 
@@ -79,7 +79,7 @@ def exported(
     """The program for one size and one of `SCANS`."""
     network = model.build(_for(platform, weights.config.model))
     stored = flat_as(weights.params, dtype)
-    fill = [(0, 0), (0, -height % tiles.MULTIPLE), (0, -width % tiles.MULTIPLE), (0, 0)]
+    fill = [(0, 0), *border.margins(height, width), (0, 0)]
 
     def one(pair):
         params = fitted(weights.config, stored, "the program")

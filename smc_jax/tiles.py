@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from smc_jax import border
+
 OVERLAP = 64
 """Pixels that neighbours share, over which one passes into the other."""
-MULTIPLE = 32
 LEAST = 2 * OVERLAP
 """The side of the smallest tile."""
 
@@ -25,11 +26,6 @@ class Tile(NamedTuple):
     def weight(self) -> Float[np.ndarray, "h w"]:
         """Its share in the result: over an overlap the weights of the neighbours sum to 1."""
         return np.outer(self.down, self.across).astype(np.float32)
-
-
-def filled(extent: int) -> int:
-    """The next multiple of 32, to which images are filled up."""
-    return extent + -extent % MULTIPLE
 
 
 def shape(height: int, width: int, pixels: int) -> tuple[int, int]:
@@ -70,8 +66,8 @@ def blocks(place: tuple[slice, slice], side: int) -> tuple[slice, ...]:
 
 def _lengths(extent: int) -> set[int]:
     """The lengths with which so many tiles, and not fewer, reach along a side of an image."""
-    even = (-(-(extent - OVERLAP) // n) + OVERLAP for n in range(1, extent // MULTIPLE + 1))
-    return {max(filled(length), min(extent, LEAST)) for length in even}
+    even = (-(-(extent - OVERLAP) // n) + OVERLAP for n in range(1, extent // border.MULTIPLE + 1))
+    return {max(border.filled(length), min(extent, LEAST)) for length in even}
 
 
 def _count(extent: int, size: int, overlap: int = OVERLAP) -> int:
@@ -85,7 +81,7 @@ def _spans(extent: int, size: int, overlap: int) -> list[tuple[slice, np.ndarray
         return [(slice(0, extent), np.ones(extent))]
     count = _count(extent, size, overlap)
     # Where all lengths are multiples of 32, so are the starts.
-    unit = math.gcd(extent, size, overlap, MULTIPLE)
+    unit = math.gcd(extent, size, overlap, border.MULTIPLE)
     starts = np.linspace(0, (extent - size) // unit, count).round().astype(int) * unit
     shared = [int(size - step) for step in np.diff(starts)]
     spans, total = [], np.zeros(extent)

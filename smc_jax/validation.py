@@ -3,16 +3,13 @@
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Float, PyTree
+from jaxtyping import PyTree
 
-from smc_jax import color, data, metrics
+from smc_jax import border, color, data, metrics
 from smc_jax.config import Config, mixture
 from smc_jax.data import Example
 from smc_jax.errors import ConfigError
 from smc_jax.model import SMCMamba
-
-MULTIPLE = 32
-"""Sizes are filled up to multiples of this, so that few different sizes are compiled."""
 
 
 class Validation:
@@ -58,14 +55,10 @@ class Validation:
     def _score(self, params: PyTree, pair: Example) -> dict[str, float]:
         luma = [color.luma(image) for image in (pair.a, pair.b)]
         height, width = luma[0].shape
-        filled = [jax.device_put(_fill(image)[None, ..., None]) for image in luma]
+        filled = [jax.device_put(border.mirror(image)[None, ..., None]) for image in luma]
         fused = jax.device_get(self._apply(params, *filled))[0, :height, :width, 0]
         a, b = (color.luma8(image) for image in (pair.a, pair.b))
         return metrics.score(a, b, np.rint(fused * 255).astype(np.uint8), None, self._names)
-
-
-def _fill(image: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "filled_h filled_w"]:
-    return np.pad(image, [(0, -extent % MULTIPLE) for extent in image.shape], mode="reflect")
 
 
 def check(cfg: Config) -> None:

@@ -10,7 +10,7 @@ import weight_files
 from scipy import ndimage
 from test_fusion import smooth
 
-from smc_jax import coarse, fusion, memory, model, tiles
+from smc_jax import border, coarse, fusion, mafe, memory, model, tiles
 from smc_jax.coarse import Overview
 
 STEP = 4
@@ -35,7 +35,7 @@ def test_no_more_coarse_pixels_than_a_tile_has(pixels, most, step):
 
 
 def test_of_a_larger_image_a_coarse_pixel_is_as_large_as_tiles_allow():
-    assert coarse.step(10**9, 128**2) == tiles.MULTIPLE
+    assert coarse.step(10**9, 128**2) == border.MULTIPLE
 
 
 def test_tiles_add_up_to_the_whole(made):
@@ -83,10 +83,20 @@ def test_what_a_tile_knows_itself_changes_nothing(made):
         capture_intermediates=lambda _, method: method == "enhance",
     )
     found = found["intermediates"]
-    own = [
-        jnp.asarray(pooled(found[source]["mafe"]["FrequencyRotation_0"]["enhance"][0][0]))
+    whole = [
+        found[source]["mafe"][mafe.FREQUENCY]["enhance"][0][0]
         for source in ("source_a", "source_b")
     ]
+    same, kept = network.apply(
+        {"params": params},
+        image,
+        image,
+        coarse=tuple(whole),
+        capture_intermediates=lambda _, method: method == "enhance",
+    )
+    np.testing.assert_array_equal(same[0], plain[0])
+    assert not kept
+    own = [jnp.asarray(pooled(v)) for v in whole]
     same, _ = network.apply({"params": params}, image, image, coarse=tuple(own))
     np.testing.assert_allclose(same, plain[0], atol=1e-5)
     other, _ = network.apply(
