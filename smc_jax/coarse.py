@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import reduce
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from smc_jax import border, config, tiles
+from smc_jax import config, tiles
 from smc_jax.color import Luma
 from smc_jax.mafe import FREQUENCY, FrequencyRotation, Shallow
 from smc_jax.types import Features, Image
 
-STEPS = (1, 2, 4, 8, 16, border.MULTIPLE)
-"""Sides in pixels of a coarse pixel. Tiles begin at multiples of all of them."""
+STEPS = (1, 2, 4, 8, tiles.UNIT)
+"""Sides in pixels of a coarse pixel. Tiles and their cores begin at multiples of all of them."""
 
 
 def step(pixels: int, most: int) -> int:
@@ -39,8 +39,8 @@ class Overview:
             cfg.state, cfg.dt_rank, cfg.bidirectional, cfg.frequency_order, cfg.scan_method
         )
 
-        def begin(params: PyTree, image: Image, weight: Float[Array, "h w"], step: int) -> Any:
-            features = shallow.apply({"params": params["shallow"]}, image) * weight[..., None]
+        def begin(params: PyTree, image: Image, step: int) -> Any:
+            features = shallow.apply({"params": params["shallow"]}, image)
             return reduce(features, "b (h i) (w j) c -> b h w c", "mean", i=step, j=step)
 
         def enhance(params: PyTree, mean: Features, step: int) -> Any:
@@ -64,7 +64,8 @@ class Overview:
         mean = np.zeros((1, *(extent // step for extent in image.shape), self._width), np.float32)
         for tile in parts:
             part = np.ascontiguousarray(image[tile.place], np.float32)[None, ..., None]
-            mean[:, *tiles.blocks(tile.place, step)] += self._begin(params, part, tile.weight, step)
+            found = self._begin(params, part, step)[:, *tiles.blocks(tile.within, step)]
+            mean[:, *tiles.blocks(tile.core, step)] = found
         return np.asarray(self._enhance(params, mean, step))
 
 

@@ -10,7 +10,6 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import reduce
 from jaxtyping import Float, PyTree
 from tqdm import tqdm
 
@@ -88,8 +87,8 @@ class Fuser:
         network = model.build(cfg.model)
         encoders = model.build(dataclasses.replace(cfg.model, mccm=False))
 
-        # Tiles begin at multiples of this, and so do windows.
-        self._block = math.gcd(border.MULTIPLE, cfg.model.gate_window)
+        # Tiles, their cores and windows begin at multiples of this.
+        self._block = math.gcd(tiles.UNIT, cfg.model.gate_window)
 
         def look(params: PyTree, a: Any, b: Any, seen: Any) -> tuple[Features, Features]:
             found = encoders.apply({"params": params}, a, b, coarse=seen)
@@ -153,10 +152,10 @@ class Fuser:
         costs the encoders a second time.
         """
         height, width = a.shape
-        shape = tiles.shape(height, width, budget // memory.per_pixel(self._config))
-        found = tiles.cover(height, width, shape)
+        room = max(budget // memory.per_pixel(self._config), tiles.AREA)
+        found = tiles.cover(height, width, tiles.shape(height, width, room))
         bar = functools.partial(tqdm, found, leave=False, disable=None)
-        step = coarse.step(a.size, memory.overview(math.prod(shape)))
+        step = coarse.step(a.size, memory.overview(room))
         whole = []
         if self._overview:
             first = self._params["source_a"]
@@ -183,14 +182,13 @@ class Fuser:
         side, channels = self._block, 2 * self._config.width
         grid = shape[0] // side, shape[1] // side
         total = np.zeros(channels, np.float32)
-        maxima = np.full((*grid, channels), -np.inf, np.float32)
+        maxima = np.zeros((*grid, channels), np.float32)
         for tile in parts:
             a, b, seen = part(tile.place)
             mean, most = self._look(self._params, _batch(a), _batch(b), seen)
-            here = tiles.blocks(tile.place, side)
-            share = reduce(tile.weight, "(i h) (j w) -> i j 1", "mean", h=side, w=side)
-            total += (share * np.asarray(mean)[0]).sum((0, 1))
-            maxima[here] = np.maximum(maxima[here], np.asarray(most)[0])
+            own = 0, *tiles.blocks(tile.within, side)
+            total += np.asarray(mean)[own].sum((0, 1))
+            maxima[tiles.blocks(tile.core, side)] = np.asarray(most)[own]
         window = self._config.gate_window // side
         largest = moe.largest(jnp.asarray(maxima)[None], window)
         return jnp.asarray(total / math.prod(grid))[None] + largest

@@ -48,7 +48,7 @@ def parse(text: str) -> int:
         raise ConfigError(f"{text!r} is no size of memory; give one such as 2GB or 500MB")
     power = _UNITS.index(match[2].upper()) + 1 if match[2] else 0
     size = int(Decimal(match[1]) * (1024 if match[3] else 1000) ** power)
-    least = tiles.LEAST**2 * per_pixel(config.Model())
+    least = tiles.AREA * per_pixel(config.Model())
     if size < least:
         enough = f"give at least {math.ceil(least / 1e6)}MB"
         raise ConfigError(f"{text!r} is less memory than a tile needs; {enough}")

@@ -1,4 +1,8 @@
-"""Large images in parts: where tiles lie, and how what comes of them is blended."""
+"""Large images in parts: where tiles lie, and how what comes of them is blended.
+
+Pixels are scanned row by row, and little of a state outlives a row: as wide as the image, a tile
+comes out as it would in the whole. Tiles are therefore as wide as can be.
+"""
 
 import math
 from typing import NamedTuple
@@ -6,12 +10,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from smc_jax import border
-
-OVERLAP = 64
+UNIT = 16
+"""Tiles begin and end at multiples of this."""
+OVERLAP = 2 * UNIT
 """Pixels that neighbours share, over which one passes into the other."""
 LEAST = 2 * OVERLAP
-"""The side of the smallest tile."""
+"""The shortest side of a tile."""
+AREA = 128**2
+"""The pixels for which there must be room."""
+DEAR = 1.5
+"""How many times the pixels that would do may be computed so that tiles are wide."""
 
 
 class Tile(NamedTuple):
@@ -19,6 +27,9 @@ class Tile(NamedTuple):
 
     place: tuple[slice, slice]
     """Its rows and columns."""
+    core: tuple[slice, slice]
+    """Those that are farther from its border than from its neighbours'. The cores of all tiles
+    are the image, each pixel once."""
     down: Float[np.ndarray, "h"]
     across: Float[np.ndarray, "w"]
 
@@ -27,23 +38,32 @@ class Tile(NamedTuple):
         """Its share in the result: over an overlap the weights of the neighbours sum to 1."""
         return np.outer(self.down, self.across).astype(np.float32)
 
+    @property
+    def within(self) -> tuple[slice, ...]:
+        """Where its core is in it."""
+        return tuple(
+            slice(core.start - place.start, core.stop - place.start)
+            for core, place in zip(self.core, self.place, strict=True)
+        )
+
 
 def shape(height: int, width: int, pixels: int) -> tuple[int, int]:
-    """Of all shapes of at most `pixels` the one that covers an image with the fewest in all: what
-    neighbours share is computed twice. Its sides are multiples of 32, and at least 128.
+    """Of all shapes of at most `pixels` that cover an image with few pixels in all (what neighbours
+    share is computed twice), the widest. Its sides are multiples of 16, and at least 64.
 
     Args:
-      height: of the image, a multiple of 32 as the width is.
+      height: of the image, a multiple of 16 as the width is.
       width: of the image.
-      pixels: the most that a tile may have; the smallest tile may have more.
+      pixels: the most that a tile may have; fewer than `AREA` are taken as so many.
     """
-    found = [(h, w) for h in _lengths(height) for w in _lengths(width) if h * w <= pixels]
+    most = max(pixels, AREA)
+    found = [(h, w) for h in _lengths(height) for w in _lengths(width) if h * w <= most]
 
-    def cost(shape: tuple[int, int]) -> tuple[int, int]:
-        count = _count(height, shape[0]) * _count(width, shape[1])
-        return count * math.prod(shape), max(shape)
+    def cost(shape: tuple[int, int]) -> int:
+        return _count(height, shape[0]) * _count(width, shape[1]) * math.prod(shape)
 
-    return min(found, key=cost, default=(min(height, LEAST), min(width, LEAST)))
+    bearable = DEAR * min(map(cost, found))
+    return max((s for s in found if cost(s) <= bearable), key=lambda s: (s[1], -cost(s)))
 
 
 def cover(height: int, width: int, shape: tuple[int, int], overlap: int = OVERLAP) -> list[Tile]:
@@ -56,18 +76,22 @@ def cover(height: int, width: int, shape: tuple[int, int], overlap: int = OVERLA
       overlap: the least number of pixels that neighbours share, less than the sides of a tile.
     """
     rows, columns = _spans(height, shape[0], overlap), _spans(width, shape[1], overlap)
-    return [Tile((row, column), down, across) for row, down in rows for column, across in columns]
+    return [
+        Tile((row.place, column.place), (row.core, column.core), row.weights, column.weights)
+        for row in rows
+        for column in columns
+    ]
 
 
-def blocks(place: tuple[slice, slice], side: int) -> tuple[slice, ...]:
-    """The rows and columns of a tile, counted in blocks of `side` pixels, which it begins with."""
+def blocks(place: tuple[slice, ...], side: int) -> tuple[slice, ...]:
+    """Rows and columns, counted in blocks of `side` pixels, of which they begin and end one."""
     return tuple(slice(p.start // side, p.stop // side) for p in place)
 
 
 def _lengths(extent: int) -> set[int]:
     """The lengths with which so many tiles, and not fewer, reach along a side of an image."""
-    even = (-(-(extent - OVERLAP) // n) + OVERLAP for n in range(1, extent // border.MULTIPLE + 1))
-    return {max(border.filled(length), min(extent, LEAST)) for length in even}
+    even = (-(-(extent - OVERLAP) // n) + OVERLAP for n in range(1, extent // UNIT + 1))
+    return {max(length + -length % UNIT, min(extent, LEAST)) for length in even}
 
 
 def _count(extent: int, size: int, overlap: int = OVERLAP) -> int:
@@ -75,15 +99,26 @@ def _count(extent: int, size: int, overlap: int = OVERLAP) -> int:
     return 1 if extent <= size else math.ceil((extent - overlap) / (size - overlap))
 
 
-def _spans(extent: int, size: int, overlap: int) -> list[tuple[slice, np.ndarray]]:
-    """Spans along one axis, each with its weights, which sum to 1 at each pixel."""
+class _Span(NamedTuple):
+    """A tile along one axis."""
+
+    place: slice
+    core: slice
+    weights: Float[np.ndarray, "size"]
+
+
+def _spans(extent: int, size: int, overlap: int) -> list[_Span]:
+    """Spans along one axis whose weights sum to 1 at each pixel."""
     if extent <= size:
-        return [(slice(0, extent), np.ones(extent))]
+        return [_Span(slice(0, extent), slice(0, extent), np.ones(extent))]
     count = _count(extent, size, overlap)
-    # Where all lengths are multiples of 32, so are the starts.
-    unit = math.gcd(extent, size, overlap, border.MULTIPLE)
+    # Where all lengths are multiples of 16, so are the starts.
+    unit = math.gcd(extent, size, overlap, UNIT)
     starts = np.linspace(0, (extent - size) // unit, count).round().astype(int) * unit
     shared = [int(size - step) for step in np.diff(starts)]
+    middles = [
+        int(start) + s // 2 // unit * unit for start, s in zip(starts[1:], shared, strict=True)
+    ]
     spans, total = [], np.zeros(extent)
     for start, before, after in zip(starts, [0, *shared], [*shared, 0], strict=True):
         weight = np.ones(size)
@@ -92,8 +127,12 @@ def _spans(extent: int, size: int, overlap: int) -> list[tuple[slice, np.ndarray
         span = slice(int(start), int(start) + size)
         total[span] += weight
         spans.append((span, weight))
+    cores = map(slice, [0, *middles], [*middles, extent])
     # Where three meet, their weights do not sum to 1 by themselves.
-    return [(span, weight / total[span]) for span, weight in spans]
+    return [
+        _Span(span, core, weight / total[span])
+        for (span, weight), core in zip(spans, cores, strict=True)
+    ]
 
 
 def _rise(length: int) -> np.ndarray:

@@ -259,7 +259,7 @@ def test_sizes_of_memory_that_no_tile_fits_in(text):
 
 
 def test_the_least_memory_is_what_the_smallest_tile_takes():
-    least = tiles.LEAST**2 * memory.per_pixel(config.Model())
+    least = tiles.AREA * memory.per_pixel(config.Model())
     assert memory.parse(f"{least}") == least
     with pytest.raises(ConfigError, match="less memory than a tile needs"):
         memory.parse(f"{least - 1}")

@@ -42,15 +42,33 @@ def test_no_overlap_is_needed_for_one_tile():
     np.testing.assert_array_equal(tile.weight, np.ones((20, 30)))
 
 
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 120_000))
+def test_cores_are_the_image(rows, columns, pixels):
+    image = 16 * rows, 16 * columns
+    seen = np.zeros(image, int)
+    for tile in tiles.cover(*image, tiles.shape(*image, pixels)):
+        seen[tile.core] += 1
+        inside = np.zeros(image, int)[tile.place][tile.within].shape
+        assert inside == seen[tile.core].shape
+        for core, place, extent in zip(tile.core, tile.place, image, strict=True):
+            assert core.start % 16 == core.stop % 16 == place.start % 16 == 0
+            # No core reaches the border of its tile, but where that is the image's.
+            assert core.start - place.start >= 16 or core.start == 0
+            assert place.stop - core.stop >= 16 or core.stop == extent
+    assert (seen == 1).all()
+
+
 @pytest.mark.parametrize(
     ("image", "pixels", "shape"),
     [
-        ((2176, 3840), 1088**2, (1120, 1024)),  # 8 tiles; of square ones of 1088 it would be 12
-        ((480, 640), 0, (128, 128)),
-        ((32, 640), 0, (32, 128)),
-        ((64, 640), 0, (64, 128)),
+        ((2176, 3840), 578_703, (144, 3840)),
+        ((2176, 3840), 144_675, (96, 1312)),  # as wide as the image there is room for 32 rows
+        ((480, 640), 0, (64, 240)),
+        ((32, 640), 0, (32, 336)),
+        ((64, 640), 0, (64, 240)),
         ((480, 640), 10**6, (480, 640)),
-        ((480, 640), 480 * 640 - 1, (480, 352)),
+        ((480, 640), 480 * 640 - 1, (256, 640)),
     ],
 )
 def test_shapes_of_tiles(image, pixels, shape):
@@ -58,15 +76,15 @@ def test_shapes_of_tiles(image, pixels, shape):
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(128, 1100))
-def test_shapes_of_tiles_are_no_worse_than_squares(rows, columns, side):
-    image = 32 * rows, 32 * columns
+@given(st.integers(1, 120), st.integers(1, 120), st.integers(128, 1100))
+def test_shapes_of_tiles_are_not_much_worse_than_squares(rows, columns, side):
+    image = 16 * rows, 16 * columns
 
     def pixels(shape):
         return sum(tile.weight.size for tile in tiles.cover(*image, shape))
 
     shape = tiles.shape(*image, side**2)
     assert np.prod(shape) <= side**2
-    assert all(s % 32 == 0 and s >= min(128, i) for s, i in zip(shape, image, strict=True))
-    square = side // 32 * 32
-    assert pixels(shape) <= pixels((square, square))
+    assert all(s % 16 == 0 and s >= min(64, i) for s, i in zip(shape, image, strict=True))
+    square = side // 16 * 16
+    assert pixels(shape) <= tiles.DEAR * pixels((square, square))
