@@ -16,7 +16,7 @@ from scipy import ndimage
 from benchmarks.measure import table
 from configs import base
 from data_prep.build import build
-from smc_jax import config, data, model, sharding, train_state, train_step
+from smc_jax import command, config, data, model, sharding, train_state, train_step
 
 PAIRS = 64
 SIZE = 480, 640
@@ -70,6 +70,7 @@ def waiting(cfg: config.Config, steps: int) -> tuple[float, float]:
 
 
 def main() -> None:
+    command.Parser(description=__doc__.splitlines()[0]).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_pairs(Path(folder) / "pairs")
         build(Path(folder) / "pairs", "ivif", "bench", Path(folder) / "data")
@@ -87,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(command.guarded(main))

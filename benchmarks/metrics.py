@@ -11,7 +11,7 @@ from scipy import ndimage, signal
 from skimage.metrics import structural_similarity
 
 from benchmarks.measure import compiled, interleaved, table
-from smc_jax import metrics
+from smc_jax import command, metrics
 
 SHAPE = (480, 640)
 
@@ -144,6 +144,7 @@ def images(shape=SHAPE):
 
 
 def main() -> None:
+    command.Parser(description=__doc__.splitlines()[0]).parse_args()
     triple = images()
     print(f"{jax.devices()[0].device_kind}, {SHAPE[1]}x{SHAPE[0]}; medians of 5 turns\n")
     rows = []
@@ -180,4 +181,4 @@ def row(name, program, plain, triple, memory) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(command.guarded(main))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from benchmarks.measure import compiled, interleaved, table
 from configs import base
-from smc_jax import model, sharding, train_state, train_step
+from smc_jax import command, model, sharding, train_state, train_step
 from smc_jax.config import override
 from smc_jax.types import Batch
 
@@ -61,6 +61,7 @@ def fusing(cfg, height, width):
 
 
 def main() -> None:
+    command.Parser(description=__doc__.splitlines()[0]).parse_args()
     # A cache of its own, empty at first: the first compilation is a cold one.
     with tempfile.TemporaryDirectory() as cache:
         jax.config.update("jax_compilation_cache_dir", cache)
@@ -98,4 +99,4 @@ def _model(values):
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(command.guarded(main))

@@ -12,7 +12,7 @@ from jax.extend import core
 
 from benchmarks.measure import table
 from configs import base
-from smc_jax import model, sharding, train_state, train_step
+from smc_jax import command, model, sharding, train_state, train_step
 from smc_jax.config import override
 from smc_jax.types import Batch
 
@@ -25,6 +25,7 @@ MOVING = {
 
 
 def main() -> None:
+    command.Parser(description=__doc__.splitlines()[0]).parse_args()
     cfg = override(base.get_config("practical"), {"model.scan_method": "chunked"})
     network, mesh = model.build(cfg.model), sharding.one_device()
     state = train_state.abstract(cfg, network, mesh)
@@ -80,4 +81,4 @@ def _programs(values: dict[str, Any]) -> list[Any]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(command.guarded(main))

@@ -6,7 +6,6 @@ Optional rivals: a plain loop over tokens in PyTorch (`pip install torch`), mamb
 (`pip install mambapy`) and, on a GPU, mamba-ssm's kernel (`pip install mamba-ssm`).
 """
 
-import argparse
 import functools
 import importlib.util
 
@@ -16,6 +15,7 @@ import numpy as np
 from einops import rearrange
 
 from benchmarks.measure import compiled, head, interleaved, row
+from smc_jax import command
 from smc_jax.selective_scan import METHODS as ALL
 from smc_jax.selective_scan import scalars, selective_scan
 from smc_jax.selective_scan.scalars import ScalarSSM
@@ -184,7 +184,7 @@ def rivals(groups):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command.Parser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--methods",
         type=lambda names: names.split(","),
@@ -244,4 +244,4 @@ def _print_rows(name, made):
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(command.guarded(main))

@@ -3,17 +3,18 @@
 python -m benchmarks.tasks ivif=MSRS/test mfif=Lytro/test ...
 """
 
-import sys
+import argparse
 from collections import Counter
 
 from benchmarks.measure import table
-from smc_jax import color, pairing, tasks
+from smc_jax import color, command, pairing, tasks
 
 
 def main() -> None:
+    parser = command.Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", metavar="TASK=FOLDER", type=_folder)
     rows, right, total = [], 0, 0
-    for argument in sys.argv[1:]:
-        task, _, folder = argument.partition("=")
+    for task, folder in parser.parse_args().folders:
         pairs, _ = pairing.pairs(folder)
         found = Counter(
             tasks.resolve("auto", color.read(pair.a), color.read(pair.b))[0] for pair in pairs
@@ -25,5 +26,14 @@ def main() -> None:
     print(f"\n{right} of {total} are right")
 
 
+def _folder(text: str) -> tuple[str, str]:
+    task, _, folder = text.partition("=")
+    if task not in tasks.CHOICES[1:] or not folder:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not TASK=FOLDER, with one of {', '.join(tasks.CHOICES[1:])}"
+        )
+    return task, folder
+
+
 if __name__ == "__main__":
-    main()
+    raise SystemExit(command.guarded(main))

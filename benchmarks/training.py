@@ -21,7 +21,7 @@ from benchmarks.measure import table
 from benchmarks.model import images
 from configs import base
 from data_prep import build
-from smc_jax import color, model, sharding, train, train_state, train_step
+from smc_jax import color, command, model, sharding, train, train_state, train_step
 from smc_jax.config import Config, override
 from smc_jax.train_step import Step
 
@@ -32,8 +32,10 @@ EXCHANGES = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute"
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        print(json.dumps(_scaled(int(sys.argv[1]))))
+    parser = command.Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scaled", type=int, metavar="DEVICES", help="one row of the last table")
+    if devices := parser.parse_args().scaled:
+        print(json.dumps(_scaled(devices)))
         return
     with tempfile.TemporaryDirectory() as folder:
         jax.config.update("jax_compilation_cache_dir", f"{folder}/cache")
@@ -96,7 +98,7 @@ def _weak_scaling() -> None:
     first = None
     for count in DEVICES:
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.training", str(count)],
+            [sys.executable, "-m", "benchmarks.training", f"--scaled={count}"],
             env=os.environ
             | {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={count}"},
             check=True,
@@ -136,4 +138,4 @@ def exchanges(program: str) -> list[tuple[str, int, int]]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(command.guarded(main))

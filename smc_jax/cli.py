@@ -95,7 +95,8 @@ def _judge(todo: Sequence[Job]) -> str:
         return "general"
     task, count = found.most_common(1)[0]
     seen = "" if len(todo) == 1 else f" for {count} of {found.total()} pairs looked at"
-    print(f"task: {task}{seen}: {reasons[task]} (--task=NAME names another)")
+    reason = reasons[task] if len(todo) == 1 else f"of the first, {reasons[task]}"
+    print(f"task: {task}{seen}: {reason} (--task=NAME names another)")
     return task
 
 

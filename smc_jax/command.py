@@ -32,6 +32,8 @@ def guarded(main: Callable[[], int | None]) -> int | None:
         return main()
     except (InputError, OSError) as error:
         return fail(error)
+    except MemoryError as error:
+        return fail(f"there is not enough memory ({error})")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

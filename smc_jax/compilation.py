@@ -14,12 +14,14 @@ def use_cache() -> None:
     Where that folder cannot be made, one line on stderr says so. What later cannot be read from it
     or written to it, as on a full disk, is compiled anew without a word.
     """
-    folder = Path(os.environ.get("SMC_JAX_CACHE") or Path.home() / ".cache" / "smc_jax")
+    folder = os.environ.get("SMC_JAX_CACHE") or "~/.cache/smc_jax"
     try:
+        folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the latter where there is no home
+        why = getattr(error, "strerror", None) or error
         print(
-            f"{folder} cannot be made ({error.strerror}): every start compiles anew; "
+            f"{folder} cannot be made ({why}): every start compiles anew; "
             "SMC_JAX_CACHE names another folder",
             file=sys.stderr,
         )

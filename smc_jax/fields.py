@@ -58,6 +58,8 @@ LEAST = {
     "validation.every": 0,
     "validation.pairs": 0,
 }
+MOST = 2**63 - 1
+"""The largest whole number that arrays hold."""
 BELOW_ONE = ("optim.b1", "optim.b2", "train.ema")
 
 
@@ -143,3 +145,5 @@ def _check_types(node: Any, path: str) -> None:
         elif type(value) is not field.type:
             wanted = typing.cast(type, field.type).__name__
             raise ConfigError(f"{here} is {value!r}; it must be of type {wanted}")
+        elif field.type is int and not -MOST <= value <= MOST:
+            raise ConfigError(f"{here} is {value}; that is too large")

@@ -1,6 +1,7 @@
 """The model card of exported weights, and the scores that it shows."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,10 +69,10 @@ def markdown(name: str, loaded: Weights, dtype: str, where: str) -> str:
         "seed": about.get("seed", ""),
         "mean of": f"{networks} networks; the lines above tell of the last" if networks else "",
         "crop and batch": f"{config.data.crop}, {config.data.batch}",
-        "command": f"`{about['command']}`" if about.get("command") else "",
+        "command": _code(about.get("command", "")),
     }
     lines += ["| | |", "|---|---|"]
-    lines += [f"| {key} | {value} |" for key, value in facts.items() if value != ""]
+    lines += [f"| {key} | {_cell(value)} |" for key, value in facts.items() if value != ""]
     for test, table in about.get("metrics", {}).items():
         lines += ["", f"## {test}", "", f"Means over {table['pairs']} pairs, by `evaluate.py`.", ""]
         names = list(next(iter(table["methods"].values())))
@@ -82,3 +83,14 @@ def markdown(name: str, loaded: Weights, dtype: str, where: str) -> str:
     text = "\n".join([*lines, "", where]) + "\n"
     # A name may hold bytes, or a text escapes, that are no character.
     return text.encode(errors="replace").decode()
+
+
+def _code(text: str) -> str:
+    """Text in a fence of more backticks than it has in a row."""
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    space = " " if "`" in text else ""
+    return f"{fence}{space}{text}{space}{fence}" if text else ""
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", r"\|")

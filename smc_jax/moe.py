@@ -39,6 +39,7 @@ def largest(features: Features, window: int) -> Float[Array, "b c"]:
     height, width = features.shape[1:3]
     if not window:
         return features.max((1, 2))
+    window = min(window, max(height, width))
     margin = ((0, 0), (0, -height % window), (0, -width % window), (0, 0))
     wide = jnp.pad(features, margin, mode="edge")
     maxima = reduce(wide, "b (i h) (j w) c -> b i j c", "max", h=window, w=window)

@@ -38,17 +38,18 @@ def read(workdir: str | Path) -> Curves:
         raise InputError(f"{path} is not there; give the --workdir of a training")
     points: dict[str, list[tuple[float, float]]] = {}
     # A run that still trains may be in the middle of its last line.
-    for line in path.read_text().splitlines(keepends=True):
+    for line in path.read_text(errors="replace").splitlines(keepends=True):
         if not line.endswith("\n"):
             continue
         try:
             values = json.loads(line)
-            step = values.pop("step")
+            step = float(values.pop("step"))
+            found = {name: math.nan if v is None else float(v) for name, v in values.items()}
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(f"{path} is damaged at {line.strip():.40}; remove that line") from None
-        for name, value in values.items():
-            points.setdefault(name, []).append((step, math.nan if value is None else value))
-    return {name: np.array(pairs, float).T for name, pairs in points.items()}
+        for name, value in found.items():
+            points.setdefault(name, []).append((step, value))
+    return {name: np.array(pairs).T for name, pairs in points.items()}
 
 
 def draw(runs: Mapping[str, Curves], names: Sequence[str] = ()) -> bytes:
@@ -77,7 +78,7 @@ def draw(runs: Mapping[str, Curves], names: Sequence[str] = ()) -> bytes:
     figure = Figure(figsize=(3.4 * columns, 2.4 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for name, axis in zip(chosen, axes, strict=False):
-        axis.set_title(name, fontsize="medium")
+        axis.set_title(_plain(name), fontsize="medium")
         axis.grid(alpha=0.3)
         for number, curves in enumerate(runs.values()):
             if name in curves:
@@ -85,10 +86,16 @@ def draw(runs: Mapping[str, Curves], names: Sequence[str] = ()) -> bytes:
     for axis in axes[len(chosen) :]:
         axis.set_axis_off()
     handles = [axes[0].plot([], [], color=f"C{i % 10}")[0] for i in range(len(runs))]
-    figure.legend(handles, list(runs), loc="outside upper center", ncols=COLUMNS, frameon=False)
+    names = [_plain(run) for run in runs]
+    figure.legend(handles, names, loc="outside upper center", ncols=COLUMNS, frameon=False)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
     return content.getvalue()
+
+
+def _plain(name: str) -> str:
+    """As text: between two dollar signs there would be a formula."""
+    return name.replace("$", r"\$")
 
 
 def _line(axis, curve: Float[np.ndarray, "2 n"], color: str) -> None:

@@ -18,9 +18,9 @@ print(jax.jit(lambda x: x + 1)(1))
 """
 
 
-def compile_with(cache, limit="resource.RLIM_INFINITY"):
+def compile_with(cache, limit="resource.RLIM_INFINITY", before=""):
     run = subprocess.run(
-        [sys.executable, "-c", COMPILE.format(limit=limit)],
+        [sys.executable, "-c", before + COMPILE.format(limit=limit)],
         env={**os.environ, "SMC_JAX_CACHE": str(cache), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -46,4 +46,19 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     assert error == (
         f"{tmp_path}/file/cache cannot be made (Not a directory): every start compiles anew; "
         "SMC_JAX_CACHE names another folder\n"
+    )
+
+
+def test_no_home():
+    homeless = """
+import os, pwd
+os.environ.pop("HOME", None)
+def unknown(uid):
+    raise KeyError(uid)
+pwd.getpwuid = unknown
+"""
+    error = compile_with("", before=homeless)
+    assert error == (
+        "~/.cache/smc_jax cannot be made (Could not determine home directory.): every start "
+        "compiles anew; SMC_JAX_CACHE names another folder\n"
     )

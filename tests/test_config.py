@@ -162,6 +162,7 @@ def test_ablation_of_the_practical_setting():
         ({"optim.lr": float("nan")}, "config.optim.lr is nan; it must be at least 0"),
         ({"optim.b2": 1.0}, r"config.optim.b2 is 1.0; it must lie in \[0, 1\)"),
         ({"train.seed": -1}, "config.train.seed is -1; it must be at least 0"),
+        ({"train.seed": 2**63}, f"config.train.seed is {2**63}; that is too large"),
         ({"model": 3}, "config.model holds fields of its own"),
         (
             {"model.local": False, "model.sc_scan": False, "model.fr_scan": False},

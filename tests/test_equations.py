@@ -492,6 +492,7 @@ def test_pooled_windows(window):
     check(largest, wanted.mean((1, 2)))
     if window > 7:
         check(largest, moe.pool(a, b)[1])
+        check(moe.pool(a, b, 10**9)[1], largest)
 
 
 @pytest.mark.parametrize("window", [0, 4, 6])

@@ -47,20 +47,34 @@ def test_a_field_a_name_and_a_colour_a_run(runs, capsys):
     assert not (abs(one - orange).max(-1) < 30).any()
 
 
+def test_a_name_is_no_formula(runs):
+    pytest.importorskip("matplotlib", reason="pip install 'smc_jax[plot]'")
+    curves = {"lo$s^$": np.array([[1.0, 2.0], [3.0, 4.0]])}
+    assert plot.draw({"r$x^$": curves}).startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["none"], "none/metrics.jsonl is not there; give the --workdir of a training"),
         (["run1", "--names=los"], "no run has logged los; there is loss, chosen_0, val/VIF"),
         (["bad"], "metrics.jsonl is damaged at [1, 2]; remove that line"),
+        (["bytes"], "metrics.jsonl is damaged at \ufffd\ufffd; remove that line"),
+        (["words"], 'metrics.jsonl is damaged at {"step": 1, "loss": "abc"}; remove that line'),
         (["empty"], "no run has logged anything; there is nothing yet"),
     ],
 )
 def test_what_cannot_be_drawn_is_told(runs, arguments, message, capsys, monkeypatch):
     pytest.importorskip("matplotlib", reason="pip install 'smc_jax[plot]'")
-    for name, text in (("bad", "[1, 2]\n"), ("empty", "")):
+    damaged = {
+        "bad": b"[1, 2]\n",
+        "bytes": b"\xff\xfe\n",
+        "words": b'{"step": 1, "loss": "abc"}\n',
+        "empty": b"",
+    }
+    for name, content in damaged.items():
         (runs / name).mkdir()
-        (runs / name / "metrics.jsonl").write_text(text)
+        (runs / name / "metrics.jsonl").write_bytes(content)
     monkeypatch.chdir(runs)
     assert plot.main(arguments) == 2
     assert message in capsys.readouterr().err

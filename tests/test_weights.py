@@ -281,6 +281,15 @@ def test_the_card_holds_what_is_no_character(made, tmp_path):
     assert "| data | caf? |" in out.with_suffix(".md").read_text().splitlines()
 
 
+def test_the_card_is_a_table_whatever_is_in_it(made, tmp_path):
+    out = tmp_path / "x.safetensors"
+    told = ["--data=a|b", "--command=x | `y`"]
+    assert export.main([str(made[0]), f"--out={out}", *told]) == 0
+    lines = out.with_suffix(".md").read_text().splitlines()
+    assert r"| data | a\|b |" in lines
+    assert r"| command | `` x \| `y` `` |" in lines
+
+
 ROW = {"pairs": 3, "mean": {"MI": 2.25}}
 
 
