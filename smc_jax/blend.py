@@ -15,8 +15,6 @@ WINDOWS = (1, 2, 3)
 """Where contrast is measured: windows of the width of the bands of these numbers, from 0."""
 FAINT = 4 / 255
 """Luma above which all is added to the mean that there is to add."""
-NOISE = (1 / 255) ** 2
-"""Variance of details that say nothing."""
 SPLINE = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 """The cubic B-spline, with which the à trous wavelet smooths."""
 
@@ -28,6 +26,7 @@ def blend(
     trust: float = 0.0,
     detail_trust: float = 0.0,
     *,
+    noise: float = 1.0,
     within: bool = False,
 ) -> Image:
     """A weighted mean of the sources, band by band, each stronger or weaker, and a residual.
@@ -45,12 +44,13 @@ def blend(
       trust: how far all logits follow it where the weights are 0.
       detail_trust: how much further those of the bands do: what is brighter may be flat where the
         other source shows texture.
+      noise: see `contrast`.
       within: no pixel is darker or brighter than in both sources.
     """
     ends = 1, 2, 2 + LEVELS, 2 + 2 * LEVELS, 3 + 2 * LEVELS
     logit, rest, shift, strength, further, finer = jnp.split(weights, ends, -1)
     bands_a, bands_b = bands(a), bands(b)
-    clearer = contrast(bands_a, bands_b)
+    clearer = contrast(bands_a, bands_b, noise)
     logit += (trust + further) * clearer
     share = nn.sigmoid(logit)
     shift += (detail_trust + finer) * clearer
@@ -76,12 +76,17 @@ def bands(image: Image) -> list[Image]:
     return [*parts, image]
 
 
-def contrast(bands_a: list[Image], bands_b: list[Image]) -> Image:
+def contrast(bands_a: list[Image], bands_b: list[Image], noise: float = 1.0) -> Image:
     """Log of how much more variance the first source's two finest bands have, around each pixel,
     as the mean over `WINDOWS`: small ones see where edges are, large ones what flat places are of.
 
     What is in focus has more of it: features hold this, but as a quotient of squares they give it
     away slowly.
+
+    Args:
+      bands_a: of the first sources.
+      bands_b: of the second sources.
+      noise: standard deviation of details that say nothing, in grey levels of 255.
     """
     logs = []
     for fine, coarse, *_ in (bands_a, bands_b):
@@ -89,7 +94,7 @@ def contrast(bands_a: list[Image], bands_b: list[Image]) -> Image:
         for level in range(max(WINDOWS) + 1):
             variance = _smooth(variance, 2**level)
             if level in WINDOWS:
-                total += jnp.log(variance + NOISE)
+                total += jnp.log(variance + (noise / 255) ** 2)
         logs.append(total / len(WINDOWS))
     return logs[0] - logs[1]
 

@@ -92,6 +92,8 @@ class Model:
     """How far the shares of a `blend` follow the sources' contrast before anything is learnt."""
     detail_trust: float = 0.0
     """How much further those of its bands of detail follow it."""
+    contrast_noise: float = 1.0
+    """Standard deviation of details that say nothing of contrast, in grey levels of 255."""
     within: bool = False
     """Each pixel of a `blend` lies between those of its sources."""
     scan_method: str = "auto"

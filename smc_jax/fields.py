@@ -40,6 +40,7 @@ LEAST = {
     "model.decoder_layers": 1,
     "model.trust": 0.0,
     "model.detail_trust": 0.0,
+    "model.contrast_noise": 0.1,
     "optim.lr": 0.0,
     "optim.period": 1,
     "optim.floor": 0.0,

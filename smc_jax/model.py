@@ -69,6 +69,7 @@ class SMCMamba(nn.Module):
     output: str = "image"
     trust: float = 0.0
     detail_trust: float = 0.0
+    contrast_noise: float = 1.0
     within: bool = False
     scan_method: str = "auto"
     remat: bool = False
@@ -120,7 +121,9 @@ class SMCMamba(nn.Module):
             image = (a + b) / 2 + decoded
         elif self.output == "blend":
             trusts = self.trust, self.detail_trust
-            image = blend.blend(a, b, decoded, *trusts, within=self.within)
+            image = blend.blend(
+                a, b, decoded, *trusts, noise=self.contrast_noise, within=self.within
+            )
         else:
             image = nn.sigmoid(decoded)
         return image if train else image.clip(0.0, 1.0), Aux(
