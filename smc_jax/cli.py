@@ -94,9 +94,9 @@ def _judge(todo: Sequence[Job]) -> str:
     if not found:
         return "general"
     task, count = found.most_common(1)[0]
-    seen = "" if len(todo) == 1 else f" for {count} of {found.total()} pairs looked at"
-    reason = reasons[task] if len(todo) == 1 else f"of the first, {reasons[task]}"
-    print(f"task: {task}{seen}: {reason} (--task=NAME names another)")
+    many = f" for {count} of {found.total()} pairs looked at: of the first, "
+    seen = ": " if len(todo) == 1 else many
+    print(f"task: {task}{seen}{reasons[task]} (--task=NAME names another)")
     return task
 
 

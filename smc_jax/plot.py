@@ -86,8 +86,8 @@ def draw(runs: Mapping[str, Curves], names: Sequence[str] = ()) -> bytes:
     for axis in axes[len(chosen) :]:
         axis.set_axis_off()
     handles = [axes[0].plot([], [], color=f"C{i % 10}")[0] for i in range(len(runs))]
-    names = [_plain(run) for run in runs]
-    figure.legend(handles, names, loc="outside upper center", ncols=COLUMNS, frameon=False)
+    labels = [_plain(run) for run in runs]
+    figure.legend(handles, labels, loc="outside upper center", ncols=COLUMNS, frameon=False)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
     return content.getvalue()
