@@ -232,4 +232,6 @@ def _about(job: Job, error: str) -> str:
 
 
 def _bar(total: int) -> tqdm:
-    return tqdm(total=total, unit="pair", disable=total < 2 or not sys.stderr.isatty())
+    # Compiling a size takes longer than fusing a pair of it.
+    what = "fusing; a new size is compiled first"
+    return tqdm(total=total, unit="pair", desc=what, disable=not (total and sys.stderr.isatty()))
