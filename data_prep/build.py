@@ -13,7 +13,6 @@ or inflated, whatever their format, depth or channels. Any reader of TFDS has th
 import contextlib
 import io
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,7 +127,7 @@ def scan(pairs: Path) -> dict[str, list[Files]]:
             continue
         problems += unpaired + untold
         splits[split.name] = []
-        for pair in tqdm(found, f"checking {split.name}", disable=not sys.stderr.isatty()):
+        for pair in tqdm(found, f"checking {split.name}", disable=None):
             try:
                 splits[split.name].append(_check(pair, truths.get(pair.name)))
             except color.ImageError as error:
@@ -199,7 +198,7 @@ def _builder(dataset: str, task: str, splits: dict[str, list[Files]]) -> type:
             return {split: self._generate_examples(split) for split in splits}
 
         def _generate_examples(self, split) -> Iterator:
-            bar = tqdm(splits[split], f"writing {split}", disable=not sys.stderr.isatty())
+            bar = tqdm(splits[split], f"writing {split}", disable=None)
             for files in bar:
                 example = {
                     "a": files.a.read_bytes(),

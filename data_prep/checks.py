@@ -1,6 +1,5 @@
 """What is worth knowing of pairs before a training: counts, shifts, duplicates, empty images."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ def report(pairs: Path, counts: dict[str, int]) -> dict:
     for split in sorted(pairs.iterdir()):
         found, _ = pairing.pairs(split)
         shifts, sizes, colored = [], set(), {"a": 0, "b": 0}
-        for pair in tqdm(found, f"looking at {split.name}", disable=not sys.stderr.isatty()):
+        for pair in tqdm(found, f"looking at {split.name}", disable=None):
             images = [color.read(path) for path in (pair.a, pair.b)]
             for side, image in zip(colored, images, strict=True):
                 colored[side] += color.is_color(image)

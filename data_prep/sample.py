@@ -9,7 +9,6 @@ splits. The same versions make the same files.
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -118,7 +117,7 @@ def write(out: Path, data: Path | None = None, *, overwrite: bool = False) -> li
             raise BuildError(f"--data={data} lies in --out={out}; keep data sets in a folder apart")
     with folder.whole(out) as new:
         total = len(KINDS) * sum(scene.pairs for scene in SCENES)
-        bar = tqdm(samples(), "sample pairs", total, disable=not sys.stderr.isatty())
+        bar = tqdm(samples(), "sample pairs", total, disable=None)
         for task, split, name, sample in bar:
             store(sample, new / task / split, name)
         files.write(new / MARK, json.dumps({"photographs": len(SCENES)}).encode())

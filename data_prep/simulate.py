@@ -10,7 +10,6 @@ first. The same photographs make the same pairs. Then
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -165,9 +164,7 @@ def write(photos: Path, task: str, out: Path, *, each: int = 2, overwrite: bool 
         raise BuildError(f"--photos={photos} is no folder with image files")
     with folder.whole(out) as new:
         pairs = _pairs(found, task, each)
-        for name, sample in tqdm(
-            pairs, "pairs", len(found) * each, disable=not sys.stderr.isatty()
-        ):
+        for name, sample in tqdm(pairs, "pairs", len(found) * each, disable=None):
             store(sample, new, name)
         about = {"task": task, "photographs": len(found), "each": each}
         files.write(new / MARK, json.dumps(about).encode())

@@ -5,7 +5,6 @@ written.
 import glob
 import os
 import re
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -234,4 +233,4 @@ def _about(job: Job, error: str) -> str:
 def _bar(total: int) -> tqdm:
     # Compiling a size takes longer than fusing a pair of it.
     what = "fusing; a new size is compiled first"
-    return tqdm(total=total, unit="pair", desc=what, disable=not (total and sys.stderr.isatty()))
+    return tqdm(total=total, unit="pair", desc=what, disable=None if total else True)

@@ -114,7 +114,7 @@ def score(
     """
     scores: dict[str, dict[str, dict[str, float]]] = {name: {} for name in (*BASELINES, *rows)}
     scored = []
-    for source in tqdm(sources, unit="pair", disable=not sys.stderr.isatty()):
+    for source in tqdm(sources, unit="pair", disable=None):
         try:
             pair = _checked(source())
         except InputError as error:
