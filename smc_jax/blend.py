@@ -27,6 +27,7 @@ def blend(
     detail_trust: float = 0.0,
     *,
     noise: float = 1.0,
+    faint: float = 0.0,
     within: bool = False,
 ) -> Image:
     """A weighted mean of the sources, band by band, each stronger or weaker, and a residual.
@@ -45,6 +46,8 @@ def blend(
       detail_trust: how much further those of the bands do: what is brighter may be flat where the
         other source shows texture.
       noise: see `contrast`.
+      faint: grey levels of 255 below which all goes over to the brighter source, the more so the
+        nearer to black: shares would halve what is faint in one and black in the other.
       within: no pixel is darker or brighter than in both sources.
     """
     ends = 1, 2, 2 + LEVELS, 2 + 2 * LEVELS, 3 + 2 * LEVELS
@@ -58,8 +61,11 @@ def blend(
         own = detail_b + nn.sigmoid(logit + shift[..., i, None]) * (detail_a - detail_b)
         rest += 2 * nn.sigmoid(strength[..., i, None]) * own
         rest -= detail_b + share * (detail_a - detail_b)
-    fused = b + share * (a - b) + rest * jnp.minimum(1.0, jnp.maximum(a, b) / FAINT)
-    return fused.clip(jnp.minimum(a, b), jnp.maximum(a, b)) if within else fused
+    brighter = jnp.maximum(a, b)
+    fused = b + share * (a - b) + rest * jnp.minimum(1.0, brighter / FAINT)
+    if faint:
+        fused = brighter + jnp.minimum(1.0, 255 / faint * brighter) * (fused - brighter)
+    return fused.clip(jnp.minimum(a, b), brighter) if within else fused
 
 
 def bands(image: Image) -> list[Image]:

@@ -94,6 +94,8 @@ class Model:
     """How much further those of its bands of detail follow it."""
     contrast_noise: float = 1.0
     """Standard deviation of details that say nothing of contrast, in grey levels of 255."""
+    faint: float = 0.0
+    """Grey levels of 255 below which a `blend` goes over to the brighter source."""
     within: bool = False
     """Each pixel of a `blend` lies between those of its sources."""
     scan_method: str = "auto"

@@ -41,6 +41,7 @@ LEAST = {
     "model.trust": 0.0,
     "model.detail_trust": 0.0,
     "model.contrast_noise": 0.1,
+    "model.faint": 0.0,
     "optim.lr": 0.0,
     "optim.period": 1,
     "optim.floor": 0.0,

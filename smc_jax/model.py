@@ -70,6 +70,7 @@ class SMCMamba(nn.Module):
     trust: float = 0.0
     detail_trust: float = 0.0
     contrast_noise: float = 1.0
+    faint: float = 0.0
     within: bool = False
     scan_method: str = "auto"
     remat: bool = False
@@ -120,9 +121,15 @@ class SMCMamba(nn.Module):
         if self.output == "residual":
             image = (a + b) / 2 + decoded
         elif self.output == "blend":
-            trusts = self.trust, self.detail_trust
             image = blend.blend(
-                a, b, decoded, *trusts, noise=self.contrast_noise, within=self.within
+                a,
+                b,
+                decoded,
+                self.trust,
+                self.detail_trust,
+                noise=self.contrast_noise,
+                faint=self.faint,
+                within=self.within,
             )
         else:
             image = nn.sigmoid(decoded)

@@ -193,7 +193,8 @@ def test_residual_is_added_to_the_mean(small):
 
 
 def test_blend_takes_the_weights_that_the_decoder_makes(small):
-    network = build(output="blend", trust=0.7, detail_trust=0.4, contrast_noise=9.0, within=True)
+    trusts = {"trust": 0.7, "detail_trust": 0.4}
+    network = build(output="blend", **trusts, contrast_noise=9.0, faint=40.0, within=True)
     params = jax.tree.map(lambda v: v, small[1])
     a, b = images()
     last = params["decoder"]["Conv_2"]["Conv_0"]
@@ -202,7 +203,7 @@ def test_blend_takes_the_weights_that_the_decoder_makes(small):
     params["decoder"]["Conv_2"]["Conv_0"] = {**zeros, "bias": bias}
     fused, _ = jax.jit(network.apply)({"params": params}, a, b)
     weights = jnp.broadcast_to(bias, (*a.shape[:3], blend.CHANNELS))
-    expected = blend.blend(a, b, weights, 0.7, 0.4, noise=9.0, within=True)
+    expected = blend.blend(a, b, weights, **trusts, noise=9.0, faint=40.0, within=True)
     np.testing.assert_allclose(fused, expected.clip(0, 1), atol=1e-6)
     black = jnp.zeros_like(a)
     fused, _ = jax.jit(network.apply)({"params": params}, black, black)
