@@ -26,6 +26,10 @@ __all__ = [
 ]
 
 
+PARTS = ("source_a", "source_b", "mccm", "decoder")
+"""Of the network, as its parameters name them."""
+
+
 @dataclasses.dataclass
 class Data:
     """What is read. A data set is a folder `<dir>/<name>` that `data_prep` wrote."""
@@ -187,6 +191,9 @@ class Train:
     init_from: str = ""
     """Begin with these weights: a run's workdir or the folder of one of its checkpoints, a
     .safetensors file, a folder that `smc_jax.export` made, or a packaged name."""
+    only: str = ""
+    """Parts of the network that learn, commas between: `source_a`, `source_b`, `mccm`, `decoder`.
+    The others keep their weights, and their gradient is not computed. Empty: all learn."""
     max_bad_steps: int = 10
     """Steps in a row whose loss, gradient or new weights are not finite; each is skipped, and one
     more ends the run."""
@@ -249,6 +256,12 @@ class Config:
             raise ConfigError(
                 f"config.model.top_k is {self.model.top_k}, more than the "
                 f"{self.model.experts} experts of config.model.experts"
+            )
+        parts = self.train.only.split(",") if self.train.only else []
+        if not set(parts) <= set(PARTS):
+            raise ConfigError(
+                f"config.train.only is {self.train.only!r}; it may name {', '.join(PARTS)}, with "
+                "commas between and no spaces"
             )
         if self.model.width % 2:
             raise ConfigError(

@@ -1,7 +1,7 @@
 """One step of training: a pure function, jitted in one place."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -65,6 +65,8 @@ def _step(cfg, network, transform, rate, state: TrainState, batch: Batch):
     progress = state.step / cfg.train.steps
 
     def objective(params, batch, key):
+        if cfg.train.only:
+            params = _learning(params, cfg.train.only.split(","))
         noise = jax.random.normal(key, (len(batch.a), cfg.model.experts))
         fused, aux = network(params, batch.a, batch.b, noise)
         now = state.importance if aux.importance is None else aux.importance.mean(0)
@@ -110,6 +112,11 @@ def _step(cfg, network, transform, rate, state: TrainState, batch: Batch):
     if made.weights is not None:
         metrics |= {f"importance_{i}": new.importance[i] for i in range(len(new.importance))}
     return new, metrics, made
+
+
+def _learning(params: PyTree, parts: Sequence[str]) -> PyTree:
+    """The parameters; those of other parts have a gradient of 0, by which Adam leaves them."""
+    return {k: v if k in parts else jax.lax.stop_gradient(v) for k, v in params.items()}
 
 
 def _network(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> Network:

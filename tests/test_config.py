@@ -153,6 +153,7 @@ def test_ablation_of_the_practical_setting():
         ({"train.stepz": 5}, "unknown config field train.stepz.*did you mean steps.*log_every"),
         ({"trian.steps": 5}, "unknown config field trian.steps.*train"),
         ({"model.width": 7}, "config.model.width is 7; it must be even"),
+        ({"train.only": "decoder,head"}, "only is 'decoder,head'; it may name source_a, source_b"),
         ({"model.width": "wide"}, "config.model.width is 'wide'; it must be of type int"),
         ({"model.width": True}, "must be of type int"),
         ({"model.top_k": 5}, "config.model.top_k is 5, more than the 4 experts"),

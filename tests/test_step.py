@@ -129,6 +129,18 @@ def test_accumulated_steps_run_with_experts_and_noise():
     assert int(state.step) == 2
 
 
+def test_only_named_parts_learn():
+    cfg = override(Config(), SMALL | WHOLE)
+    before = train_state.create(cfg, model.build(cfg.model), sharding.one_device()).params
+    after = stepped(WHOLE | {"train.only": "mccm,decoder"}, images())[0].params
+    moved = {
+        part: [not np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, both), strict=True)]
+        for part, both in {k: (before[k], after[k]) for k in before}.items()
+    }
+    assert {part for part, leaves in moved.items() if any(leaves)} == {"mccm", "decoder"}
+    assert all(moved["decoder"])
+
+
 @pytest.mark.parametrize("poison", ["batch", "weights"])
 def test_step_that_is_not_finite_is_skipped_and_counted(poison):
     batch = images()
