@@ -64,7 +64,7 @@ FOR_TASK: dict[tuple[str, str], dict[str, Any]] = {
         "loss.fidelity": 1.5,
     },
     ("practical", "mdif"): {
-        # Around a head, one source has faint noise where the other is black; it is kept as it is.
+        # Around a head one source has faint noise where the other is black: shares would halve it.
         "model.faint": 10.0,
     },
     ("practical", "meif"): {

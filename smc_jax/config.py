@@ -211,6 +211,10 @@ class Train:
     wandb: str = ""
     """Project at Weights & Biases to log to as well."""
 
+    def parts(self) -> list[str]:
+        """What `only` names."""
+        return self.only.split(",") if self.only else []
+
 
 @dataclasses.dataclass
 class Validation:
@@ -257,10 +261,11 @@ class Config:
                 f"config.model.top_k is {self.model.top_k}, more than the "
                 f"{self.model.experts} experts of config.model.experts"
             )
-        parts = self.train.only.split(",") if self.train.only else []
-        if not set(parts) <= set(PARTS):
+        there = {"source_b": not self.model.share_mafe, "mccm": self.model.mccm}
+        parts = [part for part in PARTS if there.get(part, True)]
+        if not set(self.train.parts()) <= set(parts):
             raise ConfigError(
-                f"config.train.only is {self.train.only!r}; it may name {', '.join(PARTS)}, with "
+                f"config.train.only is {self.train.only!r}; it may name {', '.join(parts)}, with "
                 "commas between and no spaces"
             )
         if self.model.width % 2:

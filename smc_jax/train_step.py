@@ -1,7 +1,7 @@
 """One step of training: a pure function, jitted in one place."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -65,8 +65,7 @@ def _step(cfg, network, transform, rate, state: TrainState, batch: Batch):
     progress = state.step / cfg.train.steps
 
     def objective(params, batch, key):
-        if cfg.train.only:
-            params = _learning(params, cfg.train.only.split(","))
+        params = _others(cfg, params, jax.lax.stop_gradient)
         noise = jax.random.normal(key, (len(batch.a), cfg.model.experts))
         fused, aux = network(params, batch.a, batch.b, noise)
         now = state.importance if aux.importance is None else aux.importance.mean(0)
@@ -83,6 +82,8 @@ def _step(cfg, network, transform, rate, state: TrainState, batch: Batch):
             gradient, state.params, batch, key, cfg.train.accumulate
         )
     updates, opt_state = transform.update(grads, state.opt_state, state.params)
+    # Of parts that learned before, Adam remembers gradients.
+    updates = _others(cfg, updates, lambda part: jax.tree.map(jnp.zeros_like, part))
     params = optax.apply_updates(state.params, updates)
     norms = {
         "grad_norm": optax.tree.norm(grads),
@@ -114,9 +115,10 @@ def _step(cfg, network, transform, rate, state: TrainState, batch: Batch):
     return new, metrics, made
 
 
-def _learning(params: PyTree, parts: Sequence[str]) -> PyTree:
-    """The parameters; those of other parts have a gradient of 0, by which Adam leaves them."""
-    return {k: v if k in parts else jax.lax.stop_gradient(v) for k, v in params.items()}
+def _others(cfg: config.Config, tree: PyTree, change: Callable[[PyTree], PyTree]) -> PyTree:
+    """The tree, of which `change` was made to the parts that `train.only` leaves out."""
+    parts = cfg.train.parts() or tree
+    return {name: part if name in parts else change(part) for name, part in tree.items()}
 
 
 def _network(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> Network:

@@ -154,6 +154,8 @@ def test_ablation_of_the_practical_setting():
         ({"trian.steps": 5}, "unknown config field trian.steps.*train"),
         ({"model.width": 7}, "config.model.width is 7; it must be even"),
         ({"train.only": "decoder,head"}, "only is 'decoder,head'; it may name source_a, source_b"),
+        ({"train.only": "mccm", "model.mccm": False}, "may name source_a, source_b, decoder, with"),
+        ({"train.only": "source_b", "model.share_mafe": True}, "may name source_a, mccm, decoder"),
         ({"model.width": "wide"}, "config.model.width is 'wide'; it must be of type int"),
         ({"model.width": True}, "must be of type int"),
         ({"model.top_k": 5}, "config.model.top_k is 5, more than the 4 experts"),
