@@ -1,6 +1,6 @@
 """Makes sample pairs from the photographs that scikit-image ships; nothing is downloaded.
 
-python -m data_prep.sample --out=DIR [--data=DIR]     (needs `pip install 'smc_jax[sample]'`)
+python -m data_prep.sample --out=DIR [--data=DIR]     (needs `pip install '.[sample]'`)
 
 Writes `OUT/mfif/<split>/{a,b,gt}/<name>.png`, multi-focus pairs (`a` near, `b` far), and
 `OUT/meif/...`, multi-exposure pairs (`a` dark, `b` bright). `gt` is the photograph itself. With
@@ -132,7 +132,7 @@ def _shipped():
         return resources.files("skimage") / "data"
     except ModuleNotFoundError:
         raise BuildError(
-            "the photographs are those of scikit-image: pip install 'smc_jax[sample]'"
+            "the photographs are those of scikit-image: pip install '.[sample]' in the clone"
         ) from None
 
 

@@ -31,7 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
         # pyrefly: ignore[missing-attribute]  # it is typed as any text stream
         stream.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module="PIL")
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given, rest = parser.parse_known_args(arguments)
+    if rest:
+        many = "" if any(r.startswith("-") for r in rest) else " (globs must be in quotes)"
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{many}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     return command.guarded(lambda: fuse(given))
 
@@ -66,7 +70,8 @@ def fuse(given: argparse.Namespace) -> int:
         what = skipped[0] if len(skipped) == 1 else f"{len(skipped)} images"
         print(f"skipped {what}, there already; --overwrite fuses anew")
     if written:
-        many = f"{len(written)} images to {written[0].parent}"
+        count = "1 image" if len(written) == 1 else f"{len(written)} images"
+        many = f"{count} to {written[0].parent}"
         print(f"wrote {written[0] if len(todo) == 1 else many}")
     if len(todo) == 1 and len(failures) == 1:
         raise InputError(failures[0])
@@ -94,7 +99,7 @@ def _judge(todo: Sequence[Job]) -> str:
     if not found:
         return "general"
     task, count = found.most_common(1)[0]
-    many = f" for {count} of {found.total()} pairs looked at: of the first, "
+    many = f" for {count} of {found.total()} pairs looked at; of the first of them, "
     seen = ": " if len(todo) == 1 else many
     print(f"task: {task}{seen}{reasons[task]} (--task=NAME names another)")
     return task

@@ -162,9 +162,11 @@ def read(path: str) -> Weights:
     if weights.is_folder(path):
         return folder.read(path)
     config, params, step = checkpoint.load(path)
-    # Where the data lay on this machine helps nobody.
-    config = override(config, {"data.dir": Data().dir, "train.init_from": ""})
     about = {"data": config.data.name, "steps": step, "seed": config.train.seed}
+    if config.train.init_from:
+        about["begun with"] = "/".join(Path(config.train.init_from).parts[-2:])
+    # Where things lay on this machine helps nobody.
+    config = override(config, {"data.dir": Data().dir, "train.init_from": ""})
     return Weights(config, params, about)
 
 

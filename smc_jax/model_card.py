@@ -69,6 +69,8 @@ def markdown(name: str, loaded: Weights, dtype: str, where: str) -> str:
         "seed": about.get("seed", ""),
         "mean of": f"{networks} networks; the lines above tell of the last" if networks else "",
         "crop and batch": f"{config.data.crop}, {config.data.batch}",
+        "begun with": _code(about.get("begun with", "")),
+        "parts that learned": _code(config.train.only),
         "command": _code(about.get("command", "")),
     }
     lines += ["| | |", "|---|---|"]

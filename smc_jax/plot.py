@@ -65,7 +65,7 @@ def draw(runs: Mapping[str, Curves], names: Sequence[str] = ()) -> bytes:
     try:
         from matplotlib.figure import Figure  # pyrefly: ignore[missing-import]
     except ImportError:
-        raise ConfigError("plots need matplotlib: pip install 'smc_jax[plot]'") from None
+        raise ConfigError("plots need matplotlib: pip install '.[plot]' in the clone") from None
     known = list(dict.fromkeys(name for curves in runs.values() for name in curves))
     unknown = [name for name in names if name not in known]
     if unknown or not known:

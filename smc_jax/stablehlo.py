@@ -60,7 +60,7 @@ def write(
         import flatbuffers  # noqa: F401  # pyrefly: ignore[missing-import]
     except ImportError:
         raise ConfigError(
-            "the format stablehlo needs flatbuffers: pip install 'smc_jax[export]'"
+            "the format stablehlo needs flatbuffers: pip install '.[export]' in the clone"
         ) from None
     with files.making(path) as folder:
         for height, width in sizes:

@@ -100,6 +100,8 @@ def train(cfg: Config, workdir: str | Path) -> int:
                 f"batch {cfg.data.batch}: {mesh.size} devices x {cfg.train.accumulate} parts x "
                 f"{each} pairs"
             )
+        if cfg.train.only:
+            processes.tell(f"what learns is {cfg.train.only}; the other weights are kept")
         step = train_step.jit_step(cfg, network, mesh)
         processes.tell("compiling the step: up to a minute, the next time less")
         with (
@@ -154,6 +156,7 @@ def _begin(cfg: Config, network: model.SMCMamba, mesh: jax.sharding.Mesh) -> Tra
             f"config.train.init_from: the network of {cfg.train.init_from} is another one than "
             f"config.model describes, by {len(differ)} weights ({differ[0]})"
         )
+    processes.tell(f"begins with the weights of {cfg.train.init_from}")
     return train_state.begin_with(state, params)
 
 

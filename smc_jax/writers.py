@@ -100,7 +100,8 @@ class TensorBoard:
             from tensorboardX import SummaryWriter  # pyrefly: ignore[missing-import]
         except ImportError:
             raise ConfigError(
-                "config.train.tensorboard needs tensorboardX: pip install 'smc_jax[tensorboard]'"
+                "config.train.tensorboard needs tensorboardX: pip install '.[tensorboard]' in the "
+                "clone"
             ) from None
         self._events = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=step + 1)
 
@@ -125,7 +126,7 @@ class WeightsAndBiases:
             import wandb  # pyrefly: ignore[missing-import]
         except ImportError:
             raise ConfigError(
-                "config.train.wandb needs wandb: pip install 'smc_jax[wandb]'"
+                "config.train.wandb needs wandb: pip install '.[wandb]' in the clone"
             ) from None
         self._image = wandb.Image
         # Two workdirs may have one name.

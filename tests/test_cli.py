@@ -271,7 +271,7 @@ def test_bad_input_is_told_in_one_line(case, smc_fuse):
     [
         ((), "the following arguments are required: a, b, -o/--out"),
         (("b.png", "b.png"), "required: -o/--out"),
-        (("b.png", "b.png", "b.png", "-o", "x.png"), "unrecognized arguments: b.png"),
+        (("b.png", "b.png", "b.png", "-o", "x.png"), "arguments: b.png (globs must be in quotes)"),
         (("b.png", "b.png", "-o", "x.png", "--tusk=ivif"), "unrecognized arguments: --tusk=ivif"),
         (("b.png", "b.png", "-o", "x.png", "--task=mfi"), "invalid choice: 'mfi'"),
         (("b.png", "b.png", "-o", "x.png", "--max-memory=lots"), "'lots' is no size of memory"),
@@ -363,7 +363,7 @@ def test_folders(folders, weights):
     out = folders("ir/", "vis/", "-o", "fused/")[1]
     assert out.splitlines() == [
         "skipped 2 images, there already; --overwrite fuses anew",
-        "wrote 1 images to fused",
+        "wrote 1 image to fused",
     ]
 
 
@@ -445,7 +445,7 @@ def test_failures_stay_alone(folders):
     save("vis/p2.bmp", RGB)
     content("ir/new\nline.png", b"x")
     status, out, err = folders("ir", "vis", "-o", "fused")
-    assert (status, out) == (2, "wrote 1 images to fused\n")
+    assert (status, out) == (2, "wrote 1 image to fused\n")
     first, *lines = err.splitlines()
     assert first == "5 failed:"
     for part in (

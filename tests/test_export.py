@@ -46,7 +46,7 @@ def by_orbax(made, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def programs(made, tmp_path_factory):
-    pytest.importorskip("flatbuffers", reason="pip install 'smc_jax[export]'")
+    pytest.importorskip("flatbuffers", reason="pip install '.[export]'")
     out = tmp_path_factory.mktemp("stablehlo") / "x"
     flags = ["--format=stablehlo", "--sizes=37x20,32x32", f"--out={out}"]
     assert export.main([str(made[0]), *flags]) == 0
@@ -175,7 +175,7 @@ def test_sizes_that_are_none_are_told(made, tmp_path, capsys, sizes):
 def test_what_is_there_stays(made, tmp_path, capsys, kind):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "mine").touch()
-    pytest.importorskip("flatbuffers", reason="pip install 'smc_jax[export]'")
+    pytest.importorskip("flatbuffers", reason="pip install '.[export]'")
     for out, message in (("x", "is there already"), ("x/mine/y", "cannot be written")):
         flags = [f"--format={kind}", f"--out={tmp_path / out}", "--overwrite"]
         assert export.main([str(made[0]), *flags]) == 2

@@ -33,7 +33,7 @@ def test_curves_are_what_was_logged(runs):
 
 
 def test_a_field_a_name_and_a_colour_a_run(runs, capsys):
-    pytest.importorskip("matplotlib", reason="pip install 'smc_jax[plot]'")
+    pytest.importorskip("matplotlib", reason="pip install '.[plot]'")
     out = runs / "new" / "curves.png"
     workdirs = [str(runs / "run1"), str(runs / "run2")]
     assert plot.main([*workdirs, f"--out={out}"]) is None
@@ -48,7 +48,7 @@ def test_a_field_a_name_and_a_colour_a_run(runs, capsys):
 
 
 def test_a_name_is_no_formula(runs):
-    pytest.importorskip("matplotlib", reason="pip install 'smc_jax[plot]'")
+    pytest.importorskip("matplotlib", reason="pip install '.[plot]'")
     curves = {"lo$s^$": np.array([[1.0, 2.0], [3.0, 4.0]])}
     assert plot.draw({"r$x^$": curves}).startswith(b"\x89PNG")
 
@@ -65,7 +65,7 @@ def test_a_name_is_no_formula(runs):
     ],
 )
 def test_what_cannot_be_drawn_is_told(runs, arguments, message, capsys, monkeypatch):
-    pytest.importorskip("matplotlib", reason="pip install 'smc_jax[plot]'")
+    pytest.importorskip("matplotlib", reason="pip install '.[plot]'")
     damaged = {
         "bad": b"[1, 2]\n",
         "bytes": b"\xff\xfe\n",

@@ -272,7 +272,7 @@ def test_without_scikit_image(tmp_path, monkeypatch):
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(sample.resources, "files", missing)
-    with pytest.raises(BuildError, match=r"pip install 'smc_jax\[sample\]'"):
+    with pytest.raises(BuildError, match=r"pip install '\.\[sample\]'"):
         sample.write(tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

@@ -323,7 +323,7 @@ def panels():
 
 
 def test_tensorboard(tmp_path):
-    pytest.importorskip("tensorboardX", reason="pip install 'smc_jax[tensorboard]'")
+    pytest.importorskip("tensorboardX", reason="pip install '.[tensorboard]'")
     writer = writers.TensorBoard(tmp_path, 0)
     writer.write(1, {"loss": 2.0, "val/VIF": 0.5}, panels())
     writer.close()

@@ -14,7 +14,7 @@ import weight_files
 from flax import traverse_util
 
 import smc_jax
-from smc_jax import export, files, model, model_card, weights
+from smc_jax import checkpoint, export, files, model, model_card, weights
 from smc_jax.config import TASKS, override
 from smc_jax.errors import ConfigError, InputError
 
@@ -170,6 +170,20 @@ def test_export(made, tmp_path, capsys):
         "| Max | 6.5 | 2.25 |",
     ):
         assert line in card.splitlines()
+
+
+def test_the_card_of_a_run_that_went_on_from_other_weights(made, tmp_path, monkeypatch):
+    _, cfg, params = made
+    fine = override(cfg, {"train.init_from": "/home/me/runs/msrs", "train.only": "decoder"})
+    monkeypatch.setattr(checkpoint, "load", lambda path: (fine, params, 3))
+    found = export.read("runs/fine")
+    assert (found.config.train.init_from, found.config.train.only) == ("", "decoder")
+    monkeypatch.setattr(export, "read", lambda path: found)
+    assert export.main(["runs/fine", f"--out={tmp_path}/fine.safetensors"]) == 0
+    card = (tmp_path / "fine.md").read_text().splitlines()
+    assert "| begun with | `runs/msrs` |" in card
+    assert "| parts that learned | `decoder` |" in card
+    assert "/home" not in "".join(card)
 
 
 def test_the_mean_of_several(tmp_path, capsys):
