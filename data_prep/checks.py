@@ -88,6 +88,7 @@ def table(report: dict) -> str:
         f"  median shift {s['median_shift']:.1f} px, {len(s['shifted'])} over {SHIFTED} px"
         for name, s in report["splits"].items()
     ]
+    lines.append("(shifts are estimates, to be trusted for mfif and meif alone)")
     found = report["findings"]
     lines += [f"note: {line}" for line in found[:10]]
     return "\n".join(lines + [f"… {len(found) - 10} more in report.json"] * (len(found) > 10))
