@@ -271,7 +271,10 @@ def test_bad_input_is_told_in_one_line(case, smc_fuse):
     [
         ((), "the following arguments are required: a, b, -o/--out"),
         (("b.png", "b.png"), "required: -o/--out"),
-        (("b.png", "b.png", "b.png", "-o", "x.png"), "arguments: b.png (globs must be in quotes)"),
+        (
+            ("b.png", "b.png", "b.png", "-o", "x.png"),
+            "unrecognized arguments: b.png (globs must be in quotes)",
+        ),
         (("b.png", "b.png", "-o", "x.png", "--tusk=ivif"), "unrecognized arguments: --tusk=ivif"),
         (("b.png", "b.png", "-o", "x.png", "--task=mfi"), "invalid choice: 'mfi'"),
         (("b.png", "b.png", "-o", "x.png", "--max-memory=lots"), "'lots' is no size of memory"),
