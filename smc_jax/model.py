@@ -100,8 +100,8 @@ class SMCMamba(nn.Module):
           train: run every expert; otherwise only the chosen ones run, with the same result.
 
         Returns:
-          The fused images, and what losses and figures need. In training the images may leave
-          [0, 1] a little, unless `output` is `image`.
+          The fused images, clipped to [0, 1] in training too: beyond white nothing is seen, and
+          losses that see more blow bright places out. And what losses and figures need.
         """
         encoder = nn.remat(Encoder) if self.remat else Encoder
         first = encoder(self.width, self._mafe(), name="source_a")
@@ -133,7 +133,7 @@ class SMCMamba(nn.Module):
             )
         else:
             image = nn.sigmoid(decoded)
-        return image if train else image.clip(0.0, 1.0), Aux(
+        return image.clip(0.0, 1.0), Aux(
             features_a=features_a,
             features_b=features_b,
             features_fused=fused,

@@ -182,14 +182,16 @@ def test_quadrants_see_a_seam_only_without_halo():
     assert (difference[8:10, :] > 0).all()
 
 
-def test_residual_is_added_to_the_mean(small):
+@pytest.mark.parametrize("train", [False, True])
+def test_residual_is_added_to_the_mean_and_no_more_than_white_is_seen(small, train):
     network, params = build(output="residual"), jax.tree.map(lambda v: v, small[1])
     a, b = images()
     last = params["decoder"]["Conv_2"]["Conv_0"]
     zeros = jax.tree.map(jnp.zeros_like, last)
-    params["decoder"]["Conv_2"]["Conv_0"] = {**zeros, "bias": jnp.array([0.1])}
-    fused, _ = jax.jit(network.apply)({"params": params}, a, b)
-    np.testing.assert_allclose(fused, np.clip((a + b) / 2 + 0.1, 0, 1), atol=1e-6)
+    params["decoder"]["Conv_2"]["Conv_0"] = {**zeros, "bias": jnp.array([0.5])}
+    fused, _ = jax.jit(lambda p: network.apply({"params": p}, a, b, train=train))(params)
+    np.testing.assert_allclose(fused, np.clip((a + b) / 2 + 0.5, 0, 1), atol=1e-6)
+    assert (fused == 1).any()
 
 
 def test_blend_takes_the_weights_that_the_decoder_makes(small):
