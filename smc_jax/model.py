@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -26,6 +27,21 @@ class Decoder(nn.Module):
         for _ in range(self.layers - 1):
             features = nn.silu(Conv(self.width)(features))
         return Conv(self.channels)(features)
+
+
+@jax.custom_vjp
+def shown(image: Image) -> Image:
+    """Clipped to [0, 1]. Of what lies beyond, slopes stay by which a descent leads back inside: it
+    would be lost for good otherwise."""
+    return image.clip(0.0, 1.0)
+
+
+def _shown_backward(image: Image, slope: Image) -> tuple[Image]:
+    outward = ((image > 1) & (slope < 0)) | ((image < 0) & (slope > 0))
+    return (jnp.where(outward, 0.0, slope),)
+
+
+shown.defvjp(lambda image: (image.clip(0.0, 1.0), image), _shown_backward)
 
 
 class Encoder(nn.Module):
@@ -100,8 +116,8 @@ class SMCMamba(nn.Module):
           train: run every expert; otherwise only the chosen ones run, with the same result.
 
         Returns:
-          The fused images, clipped to [0, 1] in training too: beyond white nothing is seen, and
-          losses that see more blow bright places out. And what losses and figures need.
+          The fused images, as `shown`, in training too: losses that see more than white blow
+          bright places out. And what losses and figures need.
         """
         encoder = nn.remat(Encoder) if self.remat else Encoder
         first = encoder(self.width, self._mafe(), name="source_a")
@@ -133,7 +149,7 @@ class SMCMamba(nn.Module):
             )
         else:
             image = nn.sigmoid(decoded)
-        return image.clip(0.0, 1.0), Aux(
+        return shown(image), Aux(
             features_a=features_a,
             features_b=features_b,
             features_fused=fused,

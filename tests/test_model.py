@@ -194,6 +194,15 @@ def test_residual_is_added_to_the_mean_and_no_more_than_white_is_seen(small, tra
     assert (fused == 1).any()
 
 
+def test_what_is_beyond_black_or_white_is_not_shown_but_led_back():
+    image = jnp.array([-0.5, -0.5, 0.0, 0.4, 1.0, 1.5, 1.5]).reshape(1, 1, 7, 1)
+    slope = jnp.array([-2.0, 3.0, 3.0, 5.0, -2.0, -2.0, 3.0]).reshape(image.shape)
+    found, backward = jax.vjp(model.shown, image)
+    np.testing.assert_array_equal(found, np.clip(image, 0, 1))
+    # A descent goes against the slope.
+    np.testing.assert_array_equal(backward(slope)[0].ravel(), [-2, 0, 3, 5, -2, 0, 3])
+
+
 def test_blend_takes_the_weights_that_the_decoder_makes(small):
     trusts = {"trust": 0.7, "detail_trust": 0.4}
     network = build(output="blend", **trusts, contrast_noise=9.0, faint=40.0, within=True)
