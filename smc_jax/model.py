@@ -41,7 +41,7 @@ def _shown_backward(image: Image, slope: Image) -> tuple[Image]:
     return (jnp.where(outward, 0.0, slope),)
 
 
-shown.defvjp(lambda image: (image.clip(0.0, 1.0), image), _shown_backward)
+shown.defvjp(lambda image: (shown(image), image), _shown_backward)
 
 
 class Encoder(nn.Module):
