@@ -88,9 +88,9 @@ def gradients(
         # gradient, and a g, with a = exp(dt A), what it hands to the state before.
         q, dA = carry
         *token, dy, before = token
+        a = _decay(q.shape, token[1], A)
         x, dt, B, C = _split(q.shape, *token)
         dy = dy.reshape(dt.shape)
-        a = jnp.exp(dt * A)
         entering = dt * x
         g = q + C * dy
         kept = a * before
@@ -116,6 +116,14 @@ def _split(shape, x, dt, B, C):
         *(v.reshape(*scans, width) for v in (x, dt)),
         *(v.reshape(states, *scans, 1) for v in (B, C)),
     )
+
+
+def _decay(shape, dt, A):
+    """exp(dt A) of one token as "n *s d"."""
+    if A.shape != shape:
+        return jnp.exp(dt.reshape(shape[1:]) * A)
+    # One long axis: of a short one XLA's CPU compiler unrolls the loop, and finds no vectors in it.
+    return jnp.exp(dt * A.reshape(shape[0], -1)).reshape(shape)
 
 
 def in_turn(function, inputs):
