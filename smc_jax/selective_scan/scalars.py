@@ -1,8 +1,8 @@
 """The selective scan of scalar tokens, whose step size, B and C are affine in the token itself.
 
 So many are the inputs of the recurrence here, for each number of x, that to make, move and keep
-them costs far more than the recurrence. No method keeps them for the gradient. The kernels make
-them token by token, in the lane of a sequence, and never write them to memory; the others, for some
+them costs far more than the recurrence. No method keeps them for the gradient. The kernels, and the
+loops of `chunked`, make them token by token and never write them to memory; the others, for some
 sequences at a time.
 """
 
@@ -16,13 +16,14 @@ from einops import rearrange, repeat
 from jax import lax
 from jaxtyping import Array, Float
 
-from smc_jax.selective_scan import pallas, platforms
+from smc_jax.selective_scan import pallas, platforms, scalar_loops
 from smc_jax.selective_scan.analytic import Method
 from smc_jax.selective_scan.mapping import joining, vary_alike
 from smc_jax.selective_scan.recurrence import check_method, recurrence
 
-# Numbers of state in the scans that run together. On a CPU, B and C of so many sequences stay in
-# the cache; on a GPU, more would hold those of a whole large image in memory.
+# Numbers of state in the scans that run together, where B and C are made for whole sequences. On a
+# CPU, those of so many stay in the cache; on a GPU, more would hold those of a whole large image in
+# memory.
 CPU_STATE = 2**11
 GPU_STATE = 2**24
 # Numbers of state for which a lane of the kernels has registers.
@@ -73,27 +74,25 @@ _scan.defvjp(_scan_forward, _scan_backward)
 
 @functools.cache
 def _function(name: str, method: str) -> Callable:
-    def by(method: str) -> Callable:
-        return jax.jit(functools.partial(getattr(_PLAIN, name), method=method))
-
-    kernel, gpu, other = getattr(KERNELS, name), by("two_level"), by("chunked")
+    kernel = getattr(KERNELS, name)
+    gpu, loops = (jax.jit(getattr(method, name)) for method in (_TWO_LEVEL, _LOOPS))
 
     def choose(*args):
         fits = args[1].shape[-1] <= 1 + 2 * STATES
-        return platforms.choose(*args, kernel=kernel if fits else gpu, gpu=gpu, other=other)
+        return platforms.choose(*args, kernel=kernel if fits else gpu, gpu=gpu, other=loops)
 
-    run = {"auto": choose, "pallas": kernel}.get(method) or by(method)
+    run = {"auto": choose, "chunked": loops, "two_level": gpu, "pallas": kernel}[method]
     inputs = (0, 1, 1, 1, 1)
     if name == "forward":
         return joining(jax.jit(run), inputs, (0,))
     return joining(jax.jit(run), (*inputs, 0), inputs)
 
 
-def _forward(x, slope, constant, A, D, *, method: str) -> tuple[Tokens]:
-    return (_by_recurrence(x, slope, constant, A, D, method=method),)
+def _forward(x, slope, constant, A, D) -> tuple[Tokens]:
+    return (_by_recurrence(x, slope, constant, A, D, method="two_level"),)
 
 
-def _backward(x, slope, constant, A, D, dy, *, method: str):
+def _backward(x, slope, constant, A, D, dy, *, method: str = "two_level"):
     run = functools.partial(_by_recurrence, method=method)
     return jax.vjp(run, x, slope, constant, A, D)[1](dy)
 
@@ -132,7 +131,8 @@ def _empty(v: Float[Array, "l g q"], sequences: int) -> Tokens:
     return rearrange(v[..., :sequences], "l g p -> g p l")
 
 
-_PLAIN = Method(_forward, _backward)
+_LOOPS = Method(scalar_loops.forward, scalar_loops.backward)
+_TWO_LEVEL = Method(_forward, _backward)
 KERNELS = Method(_kernel_forward, _kernel_backward)
 # Methods that JAX differentiates, as often as one likes.
 _DIFFERENTIABLE = ("reference", "associative")
@@ -140,9 +140,8 @@ _DIFFERENTIABLE = ("reference", "associative")
 
 def _by_recurrence(x: Tokens, slope, constant, A, D, *, method: str) -> Tokens:
     groups, sequences, _ = x.shape
-    here = CPU_STATE if jax.default_backend() == "cpu" else GPU_STATE
-    known = {"chunked": CPU_STATE, "two_level": GPU_STATE, "pallas": GPU_STATE}
-    budget = known.get(method, here)
+    on_cpu = method in _DIFFERENTIABLE and jax.default_backend() == "cpu"
+    budget = CPU_STATE if on_cpu else GPU_STATE
     size = min(sequences, max(1, budget // (groups * A.shape[-1])))
     x = jnp.pad(x, ((0, 0), (0, -sequences % size), (0, 0)))
 
