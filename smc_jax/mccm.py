@@ -114,7 +114,7 @@ def cross_modal_mamba(
     )
     if weights.spatial:
         x = _cm_scan(weights, x, order, method)
-    return (x * gates[:, ::-1]).sum(1)
+    return x[:, 0] * gates[:, 1] + x[:, 1] * gates[:, 0]
 
 
 def _cm_scan(weights: Weights, x: Float[Array, "e 2 b h w c"], order: str, method: str):

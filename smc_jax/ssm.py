@@ -146,7 +146,8 @@ def _scan(ssm: SSM, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
         reverse=reverse,
         method=method,
     )
-    return rearrange(y, "l b g d -> g b l d") + rearrange(ssm.D, "g d -> g 1 1 d") * x
+    # As a product, whose gradient is one too: XLA's CPU compiler is slow in sums over products.
+    return rearrange(y, "l b g d -> g b l d") + jnp.einsum("g b l d, g d -> g b l d", x, ssm.D)
 
 
 def _affine(x: Float[Array, "g b l d"], weights: Float[Array, "g d k"], bias: Float[Array, "g k"]):
