@@ -1,25 +1,18 @@
-"""Many pairs of image files: which belong together, and fusing them while others are read and
-written.
-"""
+"""Many pairs of image files: which belong together, and fusing them side by side."""
 
 import glob
 import os
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 from tqdm import tqdm
 
-from smc_jax import color, files, pairing, picture
+from smc_jax import color, files, pairing, picture, workers
 from smc_jax.errors import ImageError, InputError
 from smc_jax.picture import Picture
-
-AHEAD = 3
-"""Pairs that are read before their turn."""
 
 
 class Job(NamedTuple):
@@ -76,7 +69,7 @@ def jobs(a: str, b: str, out: str) -> tuple[list[Job], list[str]]:
 def run(
     todo: Sequence[Job], fuse: Callable[[Picture, Picture], Picture], overwrite: bool
 ) -> tuple[list[Path], list[Path], list[str]]:
-    """Fuses pair after pair; the next are read and the last are written meanwhile.
+    """Fuses pairs side by side.
 
     Args:
       todo: the pairs.
@@ -98,34 +91,22 @@ def run(
         else:
             left.append(job)
 
-    def settle(job: Job, writing: Future) -> None:
-        try:
-            writing.result()
-            written.append(job.out)
-        except (InputError, OSError) as error:
-            failures.append(str(error))
+    def one(job: Job) -> None:
+        picture.write(job.out, fuse(*_read(job)))
 
-    pending: deque[tuple[Job, Future]] = deque()
-    writers, bar = ThreadPoolExecutor(2), _bar(len(left))
-    try:
-        for job, reading in _ahead(left, _read):
+    if not left:
+        return written, skipped, failures
+    with _bar(len(left)) as bar, workers.pool(workers.count()) as pool:
+        for job, done in [(job, pool.submit(one, job)) for job in left]:
             try:
-                result = fuse(*reading.result())
-                pending.append((job, writers.submit(picture.write, job.out, result)))
+                done.result()
+                written.append(job.out)
             except (InputError, OSError) as error:
                 failures.append(_about(job, str(error)))
             except (MemoryError, jax.errors.JaxRuntimeError) as error:
                 reason = " ".join(str(error).split())
                 failures.append(_about(job, f"{reason:.100}; try a smaller --max-memory"))
-            while len(pending) > AHEAD:
-                settle(*pending.popleft())
             bar.update()
-        while pending:
-            settle(*pending.popleft())
-    finally:
-        # What is being written is finished even then.
-        writers.shutdown(wait=True)
-        bar.close()
     return written, skipped, failures
 
 
@@ -133,20 +114,6 @@ def _read(job: Job) -> tuple[Picture, Picture]:
     a, b = picture.read(job.a), picture.read(job.b)
     color.same_size(a.pixels, b.pixels, f"{job.a} and {job.b}")
     return a, b
-
-
-def _ahead(jobs: Iterable[Job], read: Callable) -> Iterator[tuple[Job, Future]]:
-    """Each job with its reading, which threads began up to `AHEAD` jobs before."""
-    readers = ThreadPoolExecutor(2)
-    try:
-        waiting: deque[tuple[Job, Future]] = deque()
-        for job in jobs:
-            waiting.append((job, readers.submit(read, job)))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft()
-        yield from waiting
-    finally:
-        readers.shutdown(wait=False, cancel_futures=True)
 
 
 def _listed(text: str) -> tuple[Path | dict[str, Path], list[str]]:
@@ -227,10 +194,10 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _about(job: Job, error: str) -> str:
-    return error if str(job.a) in error or str(job.b) in error else f"{job.a}: {error}"
+    return error if any(str(path) in error for path in job) else f"{job.a}: {error}"
 
 
 def _bar(total: int) -> tqdm:
     # Compiling a size takes longer than fusing a pair of it.
     what = "fusing; a new size is compiled first"
-    return tqdm(total=total, unit="pair", desc=what, disable=None if total else True)
+    return tqdm(total=total, unit="pair", desc=what, disable=None)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 from tqdm import tqdm
 
-from smc_jax import border, coarse, color, config, memory, model, moe, tasks, tiles
+from smc_jax import border, coarse, color, config, memory, model, moe, tasks, tiles, workers
 from smc_jax.coarse import Overview
 from smc_jax.color import Luma, Stored
 from smc_jax.errors import ImageError
@@ -54,13 +55,18 @@ def fuse(
     (a, channels_a), (b, channels_b) = _images(a, "a"), _images(b, "b")
     if len(a) != len(b) or (channels_a is None) != (channels_b is None):
         raise ImageError(f"a holds {len(a)} images and b {len(b)}; give as many of both")
-    if isinstance(max_memory, str):
-        max_memory = memory.parse(max_memory)
-    results = []
-    for one, other in zip(a, b, strict=True):
-        color.same_size(one, other, "the sources")
-        name = weights or for_task(tasks.resolve(task, one, other)[0])
-        results.append(fuser(str(name))(one, other, max_memory))
+    budget = memory.parse(max_memory) if isinstance(max_memory, str) else max_memory
+
+    def one(a: Stored, b: Stored) -> Stored:
+        color.same_size(a, b, "the sources")
+        name = weights or for_task(tasks.resolve(task, a, b)[0])
+        return fuser(str(name))(a, b, budget)
+
+    if len(a) > 1:
+        with workers.pool(min(len(a), workers.count())) as pool:
+            results = list(pool.map(one, a, b))
+    else:
+        results = [one(a[0], b[0])]
     if channels_a is None or channels_b is None:
         return results[0]
     channels = max(channels_a, channels_b)
@@ -99,7 +105,7 @@ class Fuser:
             return network.apply({"params": params}, a, b, pooled, coarse=seen)[0]
 
         self._task, self._config, self._params = cfg.task, cfg.model, params
-        self._apply, self._look = jax.jit(apply), jax.jit(look)
+        self._apply, self._look = _Compiled(apply), _Compiled(look)
         self._overview = Overview(cfg.model) if cfg.model.mafe and cfg.model.fr_scan else None
 
     def __call__(self, a: Stored, b: Stored, max_memory: int | None = None) -> Stored:
@@ -131,10 +137,10 @@ class Fuser:
         height, width = a.shape
         if min(height, width) < border.SMALLEST:
             raise ImageError(f"images of {width}x{height} pixels are too small; 16x16 is least")
-        budget = memory.available() if max_memory is None else max_memory
-        fits = self.needed(height, width) <= budget
+        needed = self.needed(height, width)
         a, b = border.mirror(a), border.mirror(b)
-        fused = self._run(a, b) if fits else self._tiled(a, b, budget)
+        with workers.ROOM.take(needed, max_memory) as budget:
+            fused = self._run(a, b) if needed <= budget else self._tiled(a, b, budget)
         return fused[:height, :width]
 
     def needed(self, height: int, width: int) -> int:
@@ -154,13 +160,16 @@ class Fuser:
         height, width = a.shape
         room = max(budget // memory.per_pixel(self._config), tiles.AREA)
         found = tiles.cover(height, width, tiles.shape(height, width, room))
-        bar = functools.partial(tqdm, found, leave=False, disable=None)
+
+        def bar(unit: str) -> Iterable[tiles.Tile]:
+            return workers.ROOM.each(tqdm(found, unit=unit, leave=False, disable=None))
+
         step = coarse.step(a.size, memory.overview(room))
         whole = []
         if self._overview:
             first = self._params["source_a"]
             sources = (first, a), (self._params.get("source_b", first), b)
-            whole = [self._overview(*own, bar(unit="tile begun"), step) for own in sources]
+            whole = [self._overview(*own, bar("tile begun"), step) for own in sources]
 
         def part(place: tuple[slice, slice]) -> tuple[Any, Any, Any]:
             seen = tuple(v[:, *tiles.blocks(place, step)] for v in whole) or None
@@ -168,9 +177,9 @@ class Fuser:
 
         pooled = None
         if self._config.mccm:
-            pooled = self._pooled(a.shape, part, bar(unit="tile looked at"))
+            pooled = self._pooled(a.shape, part, bar("tile looked at"))
         fused = np.zeros(a.shape, np.float32)
-        for tile in bar(unit="tile"):
+        for tile in bar("tile"):
             own_a, own_b, seen = part(tile.place)
             fused[tile.place] += tile.weight * self._run(own_a, own_b, pooled, seen)
         return fused
@@ -192,6 +201,24 @@ class Fuser:
         window = self._config.gate_window // side
         largest = moe.largest(jnp.asarray(maxima)[None], window)
         return jnp.asarray(total / math.prod(grid))[None] + largest
+
+
+class _Compiled:
+    """A function that is compiled once for each shape of its arguments, by the thread that comes
+    first. (`jax.jit` would do so in each of the threads that meet a new shape at once.)
+    """
+
+    def __init__(self, function: Callable):
+        self._function, self._programs = jax.jit(function), {}
+        self._compiling = threading.Lock()
+
+    def __call__(self, *args: Any) -> Any:
+        shapes = tuple(jnp.shape(v) for v in jax.tree.leaves(args)), jax.tree.structure(args)
+        if shapes not in self._programs:
+            with self._compiling:
+                if shapes not in self._programs:
+                    self._programs[shapes] = self._function.lower(*args).compile()
+        return self._programs[shapes](*args)
 
 
 def _images(images: Any, side: str) -> tuple[list[Stored], int | None]:
