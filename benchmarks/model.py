@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from benchmarks.measure import compiled, interleaved, table
 from configs import base
-from smc_jax import command, model, sharding, train_state, train_step
+from smc_jax import command, model, sharding, train_state, train_step, workers
 from smc_jax.config import override
 from smc_jax.types import Batch
 
@@ -60,6 +60,11 @@ def fusing(cfg, height, width):
     return lambda: run(params, *pair), seconds, memory
 
 
+def side_by_side(pool, run, count):
+    """Runs it so many times, each in a thread of its own."""
+    return list(pool.map(lambda _: jax.block_until_ready(run()), range(count)))
+
+
 def main() -> None:
     command.Parser(description=__doc__.splitlines()[0]).parse_args()
     # A cache of its own, empty at first: the first compilation is a cold one.
@@ -75,10 +80,15 @@ def _main() -> None:
     for crop in (64, 128):
         cfg = override(practical, {"data.crop": crop})
         runs[f"training step, crop {crop}"] = stepping(cfg)
-    runs["fusing 640x480"] = fusing(practical, 480, 640)
+    run, compiling, memory = fusing(practical, 480, 640)
+    runs["fusing 640x480"] = run, compiling, memory
     jax.clear_caches()
     _, warm, _ = stepping(override(practical, {"data.crop": 64}))
-    seconds = interleaved({name: run for name, (run, _, _) in runs.items()}, rounds=3)
+    count = workers.count()
+    with workers.pool(count) as pool:
+        many = f"fusing {count} of them side by side"
+        runs[many] = functools.partial(side_by_side, pool, run, count), 0.0, count * memory
+        seconds = interleaved({name: run for name, (run, _, _) in runs.items()}, rounds=3)
     for name, (_, compiling, memory) in runs.items():
         rows.append([name, f"{seconds[name]:.3g}", f"{compiling:.1f}", f"{memory / 1e6:.0f}"])
     print(f"{jax.devices()[0].device_kind}, batch 1\n")
