@@ -54,8 +54,14 @@ def check_folder(path: str | Path, flag: str) -> None:
     there = next(p for p in (Path(path).absolute(), *Path(path).absolute().parents) if p.exists())
     if not there.is_dir():
         raise InputError(f"{flag}={path}: {there} is a file; give a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{flag}={path}: {there} may not be written to; give another folder")
+    try:
+        # Not os.access: it grants the superuser everything, even in /proc.
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(
+            f"{flag}={path}: {there} may not be written to ({why}); give another folder"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,12 @@ def test_check_folder_that_may_not_be_written(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="may not be written to"):
         files.check_folder(tmp_path / "new", "--out")
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no such file system here")
+def test_check_folder_where_even_the_superuser_may_not_write():
+    with pytest.raises(InputError, match="--out=/proc/new: /proc may not be written to"):
+        files.check_folder("/proc/new", "--out")
 
 
 def test_lock_that_cannot_be_written_is_told(tmp_path, monkeypatch):
