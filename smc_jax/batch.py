@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+from PIL import Image
 from tqdm import tqdm
 
 from smc_jax import color, files, pairing, picture, workers
@@ -67,13 +68,20 @@ def jobs(a: str, b: str, out: str) -> tuple[list[Job], list[str]]:
 
 
 def run(
-    todo: Sequence[Job], fuse: Callable[[Picture, Picture], Picture], overwrite: bool
+    todo: Sequence[Job],
+    fuse: Callable[[Picture, Picture, int], Picture],
+    needed: Callable[[int, int], int],
+    budget: int | None,
+    overwrite: bool,
 ) -> tuple[list[Path], list[Path], list[str]]:
     """Fuses pairs side by side.
 
     Args:
       todo: the pairs.
-      fuse: makes the fused picture; its InputErrors are told, and the others go on.
+      fuse: makes the fused picture with so many bytes; its InputErrors are told, and the others go
+        on.
+      needed: the bytes that fusing a pair of that height and width takes.
+      budget: bytes of all pairs together; see `workers.Room`.
       overwrite: make anew what is there already.
 
     Returns:
@@ -91,23 +99,40 @@ def run(
         else:
             left.append(job)
 
-    def one(job: Job) -> None:
-        picture.write(job.out, fuse(*_read(job)))
+    def one(job: Job) -> str:
+        """What went wrong; nothing that holds the images is kept."""
+        try:
+            # Before it is read: who waits holds no images.
+            with workers.ROOM.take(needed(*_shape(job.a)), budget) as granted:
+                picture.write(job.out, fuse(*_read(job), granted))
+        except (InputError, OSError) as error:
+            return _about(job, str(error))
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            reason = " ".join(str(error).split())
+            return _about(job, f"{reason:.100}; try a smaller --max-memory")
+        return ""
 
     if not left:
         return written, skipped, failures
     with _bar(len(left)) as bar, workers.pool(workers.count()) as pool:
-        for job, done in [(job, pool.submit(one, job)) for job in left]:
-            try:
-                done.result()
+        for job, problem in zip(left, pool.map(one, left), strict=True):
+            if problem:
+                failures.append(problem)
+            else:
                 written.append(job.out)
-            except (InputError, OSError) as error:
-                failures.append(_about(job, str(error)))
-            except (MemoryError, jax.errors.JaxRuntimeError) as error:
-                reason = " ".join(str(error).split())
-                failures.append(_about(job, f"{reason:.100}; try a smaller --max-memory"))
             bar.update()
     return written, skipped, failures
+
+
+def _shape(path: Path) -> tuple[int, int]:
+    """Height and width as the file tells them; what is wrong with one is told when it is read."""
+    if not path.is_file():  # a pipe would be waited for
+        return 0, 0
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return 0, 0
 
 
 def _read(job: Job) -> tuple[Picture, Picture]:

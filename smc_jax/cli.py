@@ -58,13 +58,16 @@ def fuse(given: argparse.Namespace) -> int:
         task = _judge(todo) if given.task == "auto" and not given.weights else given.task
         return fusion.fuser(given.weights or weights.for_task(task))
 
-    def one(a: Picture, b: Picture) -> Picture:
+    def one(a: Picture, b: Picture, budget: int) -> Picture:
         return picture.inherit(fuser()(a.pixels, b.pixels, budget), a, b)
+
+    def needed(height: int, width: int) -> int:
+        return fuser().needed(height, width)
 
     # None are needed where all is there already.
     if given.overwrite or not all(job.out.exists() for job in todo):
         fuser()
-    written, skipped, failures = batch.run(todo, one, given.overwrite)
+    written, skipped, failures = batch.run(todo, one, needed, budget, given.overwrite)
     failures = problems + failures
     if skipped:
         what = skipped[0] if len(skipped) == 1 else f"{len(skipped)} images"
@@ -136,7 +139,8 @@ def _parser() -> argparse.ArgumentParser:
         "--max-memory",
         default="",
         metavar="SIZE",
-        help="e.g. 2GB: larger images are fused in tiles (default: half of what is free)",
+        help="e.g. 2GB, for all pairs in work: larger images are fused in tiles (default: half of "
+        "what is free)",
     )
     return parser
 

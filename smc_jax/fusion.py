@@ -55,18 +55,13 @@ def fuse(
     (a, channels_a), (b, channels_b) = _images(a, "a"), _images(b, "b")
     if len(a) != len(b) or (channels_a is None) != (channels_b is None):
         raise ImageError(f"a holds {len(a)} images and b {len(b)}; give as many of both")
-    budget = memory.parse(max_memory) if isinstance(max_memory, str) else max_memory
-
-    def one(a: Stored, b: Stored) -> Stored:
-        color.same_size(a, b, "the sources")
-        name = weights or for_task(tasks.resolve(task, a, b)[0])
-        return fuser(str(name))(a, b, budget)
-
-    if len(a) > 1:
-        with workers.pool(min(len(a), workers.count())) as pool:
-            results = list(pool.map(one, a, b))
-    else:
-        results = [one(a[0], b[0])]
+    if isinstance(max_memory, str):
+        max_memory = memory.parse(max_memory)
+    results = []
+    for one, other in zip(a, b, strict=True):
+        color.same_size(one, other, "the sources")
+        name = weights or for_task(tasks.resolve(task, one, other)[0])
+        results.append(fuser(str(name))(one, other, max_memory))
     if channels_a is None or channels_b is None:
         return results[0]
     channels = max(channels_a, channels_b)
@@ -137,10 +132,10 @@ class Fuser:
         height, width = a.shape
         if min(height, width) < border.SMALLEST:
             raise ImageError(f"images of {width}x{height} pixels are too small; 16x16 is least")
-        needed = self.needed(height, width)
+        budget = memory.available() if max_memory is None else max_memory
+        fits = self.needed(height, width) <= budget
         a, b = border.mirror(a), border.mirror(b)
-        with workers.ROOM.take(needed, max_memory) as budget:
-            fused = self._run(a, b) if needed <= budget else self._tiled(a, b, budget)
+        fused = self._run(a, b) if fits else self._tiled(a, b, budget)
         return fused[:height, :width]
 
     def needed(self, height: int, width: int) -> int:
@@ -162,7 +157,7 @@ class Fuser:
         found = tiles.cover(height, width, tiles.shape(height, width, room))
 
         def bar(unit: str) -> Iterable[tiles.Tile]:
-            return workers.ROOM.each(tqdm(found, unit=unit, leave=False, disable=None))
+            return workers.each(tqdm(found, unit=unit, leave=False, disable=None))
 
         step = coarse.step(a.size, memory.overview(room))
         whole = []
@@ -204,21 +199,22 @@ class Fuser:
 
 
 class _Compiled:
-    """A function that is compiled once for each shape of its arguments, by the thread that comes
-    first. (`jax.jit` would do so in each of the threads that meet a new shape at once.)
+    """A function that threads may call: a new shape is compiled by the one that comes first with
+    it. (With `jax.jit` alone, all that come with it at once would compile it.)
     """
 
     def __init__(self, function: Callable):
-        self._function, self._programs = jax.jit(function), {}
+        self._function, self._known = jax.jit(function), set()
         self._compiling = threading.Lock()
 
     def __call__(self, *args: Any) -> Any:
         shapes = tuple(jnp.shape(v) for v in jax.tree.leaves(args)), jax.tree.structure(args)
-        if shapes not in self._programs:
+        if shapes not in self._known:
             with self._compiling:
-                if shapes not in self._programs:
-                    self._programs[shapes] = self._function.lower(*args).compile()
-        return self._programs[shapes](*args)
+                result = self._function(*args)
+                self._known.add(shapes)
+            return result
+        return self._function(*args)
 
 
 def _images(images: Any, side: str) -> tuple[list[Stored], int | None]:

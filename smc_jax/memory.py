@@ -3,12 +3,15 @@
 import math
 import re
 from decimal import Decimal
+from pathlib import Path
 
 import jax
 import psutil
 
 from smc_jax import config, tiles
 from smc_jax.errors import ConfigError
+
+CONTAINER = Path("/sys/fs/cgroup")
 
 _UNITS = "KMGT"
 _FLOATS = 54
@@ -32,7 +35,19 @@ def available() -> int:
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return (stats["bytes_limit"] - stats["bytes_in_use"]) // 2
-    return psutil.virtual_memory().available // 2
+    return _free() // 2
+
+
+def _free() -> int:
+    """Bytes that are free on this machine, or in the container (cgroup v2) that this runs in."""
+    free = psutil.virtual_memory().available
+    try:
+        limit, used = (int((CONTAINER / f"memory.{v}").read_text()) for v in ("max", "current"))
+        statistics = (CONTAINER / "memory.stat").read_text()
+    except (OSError, ValueError):  # there is none, or it has no limit
+        return free
+    given_up = re.search(r"^inactive_file (\d+)$", statistics, re.MULTILINE)
+    return min(free, max(0, limit - used + (int(given_up[1]) if given_up else 0)))
 
 
 def parse(text: str) -> int:

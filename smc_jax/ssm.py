@@ -146,8 +146,9 @@ def _scan(ssm: SSM, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
         reverse=reverse,
         method=method,
     )
-    # As a product, whose gradient is one too: XLA's CPU compiler is slow in sums over products.
-    return rearrange(y, "l b g d -> g b l d") + jnp.einsum("g b l d, g d -> g b l d", x, ssm.D)
+    # By einsum, whose gradient is one too: XLA's CPU compiler is slow in sums over products.
+    skipped = jnp.einsum("g b l d, g d -> g b l d", x, ssm.D, precision="highest")
+    return rearrange(y, "l b g d -> g b l d") + skipped
 
 
 def _affine(x: Float[Array, "g b l d"], weights: Float[Array, "g d k"], bias: Float[Array, "g k"]):

@@ -13,36 +13,59 @@ from smc_jax import memory
 
 T = TypeVar("T")
 
+_OWN = threading.local()
+"""Of a thread of a pool: the event that tells it to stop."""
+
 
 def count() -> int:
-    """How many pairs are best in work at once. The scans of a pair keep a single core busy; a GPU
-    takes one pair at a time, while another is read and written.
+    """How many pairs are best in work at once: one a core, which is what their scans keep busy. A
+    GPU takes one at a time; the others are read and written meanwhile.
     """
-    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 2
+    if jax.default_backend() != "cpu":
+        return 4
+    mine = getattr(os, "sched_getaffinity", None)
+    return len(mine(0)) if mine else os.cpu_count() or 1
 
 
 @contextmanager
 def pool(size: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that end soon when the main one is interrupted: then no pair is begun, none that is
-    fused in tiles goes on, and what is being written is finished.
+    """Threads that stop when the one that made them meets an error or is interrupted: no pair is
+    begun any more, and none goes on with its next tile; what is not done in tiles is finished.
     """
-    with ThreadPoolExecutor(size) as threads:
+    stop = threading.Event()
+    with ThreadPoolExecutor(size, initializer=lambda: setattr(_OWN, "stop", stop)) as threads:
         try:
             yield threads
-        except Exception:
-            threads.shutdown(cancel_futures=True)
-            raise
         except BaseException:
-            with ROOM.closed():
-                threads.shutdown(cancel_futures=True)
+            stop.set()
+            ROOM.look()
+            threads.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def each(parts: Iterable[T]) -> Iterator[T]:
+    """The parts of a pair's work; raises CancelledError when this thread is to stop."""
+    for part in parts:
+        _check()
+        yield part
+
+
+def _stopped() -> bool:
+    stop = getattr(_OWN, "stop", None)
+    return stop is not None and stop.is_set()
+
+
+def _check() -> None:
+    if _stopped():
+        raise CancelledError("interrupted")
 
 
 class Room:
-    """The memory that pairs share."""
+    """The memory that pairs share: who comes first is let in first."""
 
     def __init__(self):
-        self._free, self._taken, self._open = 0, 0, True
+        self._taken = 0
+        self._waiting: list[object] = []
         self._changed = threading.Condition()
 
     @contextmanager
@@ -51,48 +74,40 @@ class Room:
 
         Args:
           needed: of a pair. One that needs more than the budget has all of it.
-          budget: bytes of all pairs together; by default `memory.available()` when there was none.
+          budget: bytes of all pairs together; by default half of what is free or taken.
 
         Raises:
-          CancelledError: it is closed.
+          CancelledError: this thread is to stop.
         """
+        me, granted = object(), 0
+
+        def turn() -> bool:
+            nonlocal granted
+            granted = memory.available() + self._taken // 2 if budget is None else budget
+            free = not self._taken or self._taken + needed <= granted
+            return _stopped() or (free and self._waiting[0] is me)
+
         with self._changed:
-            if not self._taken:
-                self._free = memory.available()
-            budget = self._free if budget is None else budget
-            needed = min(needed, budget)
-            self._changed.wait_for(
-                lambda: not self._open or not self._taken or self._taken + needed <= budget
-            )
-            self._check()
-            self._taken += needed
+            self._waiting.append(me)
+            try:
+                self._changed.wait_for(turn)
+                _check()
+                needed = min(needed, granted)
+                self._taken += needed
+            finally:
+                self._waiting.remove(me)
+                self._changed.notify_all()
         try:
-            yield budget
+            yield granted
         finally:
             with self._changed:
                 self._taken -= needed
                 self._changed.notify_all()
 
-    def each(self, parts: Iterable[T]) -> Iterator[T]:
-        """The parts of a pair's work; raises CancelledError as soon as it is closed."""
-        for part in parts:
-            self._check()
-            yield part
-
-    @contextmanager
-    def closed(self) -> Iterator[None]:
-        """Meanwhile no pair is begun, and none that is fused in parts goes on."""
+    def look(self) -> None:
+        """Has those who wait see whether they are to stop."""
         with self._changed:
-            self._open = False
             self._changed.notify_all()
-        try:
-            yield
-        finally:
-            self._open = True
-
-    def _check(self) -> None:
-        if not self._open:
-            raise CancelledError("interrupted")
 
 
 ROOM = Room()

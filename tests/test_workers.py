@@ -49,29 +49,30 @@ def test_one_that_needs_more_than_there_is_has_all_of_it(threads):
     assert other.result(SOON) == 10
 
 
-def test_what_is_free_is_asked_while_nothing_is_taken(monkeypatch):
-    free = iter([20, 30])
-    monkeypatch.setattr(memory, "available", lambda: next(free))
+def test_half_of_what_is_free_or_taken_is_the_budget(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 20)
     room = Room()
-    with room.take(5) as outer, room.take(5) as inner:
-        assert (outer, inner) == (20, 20)
-    assert enter(room, 5) == 30
+    with room.take(6) as outer, room.take(6) as inner:
+        assert (outer, inner) == (20, 23)
 
 
-def test_a_closed_room_lets_nobody_in_and_nobody_go_on(threads):
-    room = Room()
-    parts = room.each([1, 2, 3])
-    assert next(parts) == 1
-    with room.take(10, 10):
-        waiting = threads.submit(enter, room, 1, 10)
-        with room.closed():
-            with pytest.raises(CancelledError):
-                waiting.result(SOON)
-            with pytest.raises(CancelledError):
-                next(parts)
-            with pytest.raises(CancelledError):
-                enter(room, 0, 10)
-    assert enter(room, 1, 10) == 10
+def test_who_comes_first_is_let_in_first(threads):
+    room, order = Room(), []
+
+    def one(needed):
+        with room.take(needed, 10):
+            order.append(needed)
+
+    with ThreadPoolExecutor(3) as pool, room.take(5, 10):
+        first = pool.submit(one, 6)
+        while not room._waiting:
+            pass
+        later = [pool.submit(one, 2), pool.submit(one, 3)]
+        with pytest.raises(TimeoutError):
+            later[0].result(0.1)
+    assert order[0] == 6
+    assert [v.result(SOON) for v in (first, *later)] == [None] * 3
+    assert sorted(order) == [2, 3, 6]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
@@ -97,6 +98,33 @@ def test_an_interrupted_pool_begins_nothing_else(error):
     assert done == [0]
 
 
+def test_an_interrupted_pool_waits_for_no_room_and_goes_on_with_no_part():
+    begun, go, done = threading.Event(), threading.Event(), []
+
+    def parts():
+        for part in workers.each([1, 2]):
+            begun.set()
+            go.wait(SOON)
+            done.append(part)
+
+    def work():
+        with workers.ROOM.take(10, 10), workers.pool(2) as pool:
+            found.extend((pool.submit(parts), pool.submit(enter, workers.ROOM, 1, 10)))
+            begun.wait(SOON)
+            threading.Timer(0.1, go.set).start()
+            raise KeyboardInterrupt
+
+    found = []
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    for future in found:
+        with pytest.raises(CancelledError):
+            future.result(SOON)
+    assert done == [1]
+    assert list(workers.each([1, 2])) == [1, 2]  # in a thread of no pool
+    assert enter(workers.ROOM, 1, 10) == 10
+
+
 def test_pairs_are_fused_side_by_side(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "count", lambda: 2)
     image = np.zeros((16, 16), np.uint8)
@@ -108,11 +136,32 @@ def test_pairs_are_fused_side_by_side(tmp_path, monkeypatch):
     ]
     two = threading.Barrier(2)
 
-    def fuse(a, b):
+    def fuse(a, b, budget):
+        assert budget == 10**9
         two.wait(SOON)  # nobody comes alone
         return Picture(a.pixels)
 
-    assert batch.run(jobs, fuse, False) == ([job.out for job in jobs], [], [])
+    assert batch.run(jobs, fuse, int.__mul__, 10**9, False) == ([j.out for j in jobs], [], [])
+
+
+def test_pairs_that_have_no_room_together_take_turns(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "count", lambda: 2)
+    jobs = []
+    for name in "0123":
+        path = tmp_path / f"{name}.png"
+        color.write(path, np.zeros((16, 20), np.uint8))
+        jobs.append(Job(path, path, tmp_path / f"o{name}.png"))
+    inside, most = [], []
+
+    def fuse(a, b, budget):
+        inside.append(1)
+        most.append(len(inside))
+        threading.Event().wait(0.05)
+        inside.pop()
+        return Picture(a.pixels)
+
+    assert batch.run(jobs, fuse, int.__mul__, 2 * 16 * 20 - 1, False)[0] == [j.out for j in jobs]
+    assert most == [1, 1, 1, 1]
 
 
 def test_a_shape_is_compiled_once(threads):

@@ -1,12 +1,13 @@
 """The selective scan of scalar tokens for a CPU: loops over tokens that make B and C as they go.
 
-They are never written to memory, nor are their gradients: what reaches the numbers of an SSM is
-summed up token by token. Sequences lie side by side in blocks whose state stays in the first-level
-cache.
+They are never written to memory, nor are their gradients: what reaches the numbers that make them
+is summed up token by token. Sequences lie side by side in blocks, block after block, one SSM after
+the other: where an SSM has few sequences, a loop has little to do.
 
 Shapes: g SSMs for r directions, n states, k = 1 + 2n; blocks of p sequences of l tokens.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Float
 
-# Numbers of state that one loop carries.
+# Numbers of one state: few enough for the first-level cache, which the gradient's sums leave.
 BLOCK_STATE = 2048
 
 Block = Float[Array, "l p"]
@@ -35,7 +36,8 @@ def forward(x, slope, constant, A, D) -> tuple[Float[Array, "g p l"]]:
     """See `scalars.scan`."""
 
     def block(x, ssm):
-        return sum(_outputs(x.T, one, reverse=i > 0) for i, one in enumerate(ssm)).T
+        found = [_outputs(x.T, one, reverse=i > 0) for i, one in enumerate(ssm)]
+        return functools.reduce(jnp.add, found).T
 
     def group(inputs):
         blocks, *ssm = inputs
@@ -51,13 +53,14 @@ def backward(x, slope, constant, A, D, dy):
     def block(x, dy, ssm):
         found = [_gradients(x.T, dy.T, one, reverse=i > 0) for i, one in enumerate(ssm)]
         dx, ssms = zip(*found, strict=True)
-        return sum(dx).T, _SSM(*map(jnp.stack, zip(*ssms, strict=True)))
+        return functools.reduce(jnp.add, dx).T, _SSM(*map(jnp.stack, zip(*ssms, strict=True)))
 
     def group(inputs):
         blocks, *ssm = inputs
 
         def step(total, blocks):
-            dx, found = block(*blocks, _directions(ssm))
+            x, dy = blocks
+            dx, found = block(x, dy, _directions(ssm))
             return jax.tree.map(jnp.add, total, found), dx
 
         return lax.scan(step, _SSM(*map(jnp.zeros_like, ssm)), blocks)

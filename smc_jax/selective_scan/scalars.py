@@ -2,7 +2,7 @@
 
 So many are the inputs of the recurrence here, for each number of x, that to make, move and keep
 them costs far more than the recurrence. No method keeps them for the gradient. The kernels, and the
-loops of `chunked`, make them token by token and never write them to memory; the others, for some
+loops of `chunked`, make B and C token by token and never write them to memory; the others, for some
 sequences at a time.
 """
 
@@ -75,7 +75,7 @@ _scan.defvjp(_scan_forward, _scan_backward)
 @functools.cache
 def _function(name: str, method: str) -> Callable:
     kernel = getattr(KERNELS, name)
-    gpu, loops = (jax.jit(getattr(method, name)) for method in (_TWO_LEVEL, _LOOPS))
+    gpu, loops = (jax.jit(getattr(one, name)) for one in (_TWO_LEVEL, _LOOPS))
 
     def choose(*args):
         fits = args[1].shape[-1] <= 1 + 2 * STATES
