@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-from PIL import Image
 from tqdm import tqdm
 
 from smc_jax import color, files, pairing, picture, workers
@@ -126,12 +125,9 @@ def run(
 
 def _shape(path: Path) -> tuple[int, int]:
     """Height and width as the file tells them; what is wrong with one is told when it is read."""
-    if not path.is_file():  # a pipe would be waited for
-        return 0, 0
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return color.decoded(color.content(path), str(path), lambda file: (file.height, file.width))
+    except ImageError:
         return 0, 0
 
 

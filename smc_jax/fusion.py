@@ -209,12 +209,12 @@ class _Compiled:
 
     def __call__(self, *args: Any) -> Any:
         shapes = tuple(jnp.shape(v) for v in jax.tree.leaves(args)), jax.tree.structure(args)
-        if shapes not in self._known:
-            with self._compiling:
-                result = self._function(*args)
-                self._known.add(shapes)
-            return result
-        return self._function(*args)
+        if shapes in self._known:
+            return self._function(*args)
+        with self._compiling:
+            result = self._function(*args)
+            self._known.add(shapes)
+        return result
 
 
 def _images(images: Any, side: str) -> tuple[list[Stored], int | None]:

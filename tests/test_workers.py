@@ -21,6 +21,18 @@ def threads():
         yield pool
 
 
+@pytest.fixture
+def jobs(tmp_path, monkeypatch):
+    """Four pairs of 16x20 pixels, for two workers."""
+    monkeypatch.setattr(workers, "count", lambda: 2)
+    made = []
+    for name in "0123":
+        path = tmp_path / f"{name}.png"
+        color.write(path, np.zeros((16, 20), np.uint8))
+        made.append(Job(path, path, tmp_path / f"o{name}.png"))
+    return made
+
+
 def enter(room, needed, budget=None):
     with room.take(needed, budget) as found:
         return found
@@ -56,7 +68,7 @@ def test_half_of_what_is_free_or_taken_is_the_budget(monkeypatch):
         assert (outer, inner) == (20, 23)
 
 
-def test_who_comes_first_is_let_in_first(threads):
+def test_who_comes_first_is_let_in_first():
     room, order = Room(), []
 
     def one(needed):
@@ -125,15 +137,7 @@ def test_an_interrupted_pool_waits_for_no_room_and_goes_on_with_no_part():
     assert enter(workers.ROOM, 1, 10) == 10
 
 
-def test_pairs_are_fused_side_by_side(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "count", lambda: 2)
-    image = np.zeros((16, 16), np.uint8)
-    names = ["0", "1", "2", "3"]
-    for name in names:
-        color.write(tmp_path / f"{name}.png", image)
-    jobs = [
-        Job(tmp_path / f"{n}.png", tmp_path / f"{n}.png", tmp_path / f"o{n}.png") for n in names
-    ]
+def test_pairs_are_fused_side_by_side(jobs):
     two = threading.Barrier(2)
 
     def fuse(a, b, budget):
@@ -144,13 +148,7 @@ def test_pairs_are_fused_side_by_side(tmp_path, monkeypatch):
     assert batch.run(jobs, fuse, int.__mul__, 10**9, False) == ([j.out for j in jobs], [], [])
 
 
-def test_pairs_that_have_no_room_together_take_turns(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "count", lambda: 2)
-    jobs = []
-    for name in "0123":
-        path = tmp_path / f"{name}.png"
-        color.write(path, np.zeros((16, 20), np.uint8))
-        jobs.append(Job(path, path, tmp_path / f"o{name}.png"))
+def test_pairs_that_have_no_room_together_take_turns(jobs):
     inside, most = [], []
 
     def fuse(a, b, budget):

@@ -16,8 +16,7 @@ from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Float
 
-# Numbers of one state: few enough for the first-level cache, which the gradient's sums leave.
-BLOCK_STATE = 2048
+from smc_jax.selective_scan.chunked import BLOCK_STATE
 
 Block = Float[Array, "l p"]
 State = Float[Array, "n p"]
