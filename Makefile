@@ -33,7 +33,7 @@ $(SAMPLE): | $(INSTALLED)
 	$(PY) -m data_prep.sample --out=$(DEMO)/pairs --data=$(DEMO)/data --overwrite
 
 test: $(INSTALLED)
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

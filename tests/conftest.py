@@ -22,10 +22,15 @@ def no_cache_of_the_user(monkeypatch):
     monkeypatch.setattr(compilation, "use_cache", lambda: None)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
-    """For modules whose tests compile the same programs: one cache for the module."""
+    """What several tests compile alike is compiled by the first of them."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten():
+    """What a module has compiled fills memory, gigabytes after many."""
     yield
-    jax.config.update("jax_compilation_cache_dir", None)
+    jax.clear_caches()

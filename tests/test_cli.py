@@ -511,6 +511,7 @@ def test_read_only_output(smc_fuse):
     assert "may not be written to" in err
 
 
+@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry")
 def test_full_disk(smc_fuse):
     """A limit on the size of files stands in for it: writing fails in the middle."""
     save("out.png", FLAT)

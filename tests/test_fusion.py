@@ -167,17 +167,16 @@ def test_tiles_change_little():
     """Tiles see less of the image than the whole does, but have the same experts and the same low
     frequencies."""
     fuser = fusion.Fuser(*fusion.load("general"))
-    a, b = (ndimage.gaussian_filter(smooth(seed, 256, 320), 1) for seed in range(2))
+    a, b = (ndimage.gaussian_filter(smooth(seed, 128, 192), 1) for seed in range(2))
     whole = fuser.luma(a, b, max_memory=10**12)
-    tiled = fuser.luma(a, b, max_memory=4 * 10**8)
+    tiled = fuser.luma(a, b, max_memory=0)
     assert (whole != tiled).any()
-    assert np.abs(whole - tiled).mean() < 1 / 255
+    # Tiles that know nothing of each other would differ by 2.5 grey levels.
+    assert np.abs(whole - tiled).mean() < 0.1 / 255
     # A seam would be a line of steps that the whole does not have.
     for axis in (0, 1):
         steps = np.diff(whole - tiled, axis=axis)
-        assert np.abs(steps.mean(1 - axis)).max() < 1 / 255
-    fuser._overview = None
-    assert np.abs(whole - tiled).mean() < 0.5 * np.abs(whole - fuser.luma(a, b, 4 * 10**8)).mean()
+        assert np.abs(steps.mean(1 - axis)).max() < 0.1 / 255
 
 
 def test_tiles_share_what_the_gate_sees(path):

@@ -12,8 +12,6 @@ from smc_jax import model, sharding, train_state, train_step
 from smc_jax.config import Config, override
 from smc_jax.types import Batch
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 SMALL = tiny.TINY | tiny.QUICK | {"data.batch": 4}
 WHOLE = {"model.mafe": True}
 """The rest of the network."""

@@ -27,8 +27,6 @@ from smc_jax.config import Config, override
 from smc_jax.errors import ConfigError, InputError
 from smc_jax.types import Batch
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 ROOT = Path(__file__).parent.parent
 TINY = {
     "model.width": 8,

@@ -18,8 +18,6 @@ from smc_jax.config import Config, override
 from smc_jax.errors import ConfigError, InputError
 from smc_jax.validation import Validation
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 
 @pytest.fixture(scope="module")
 def cfg(tmp_path_factory):

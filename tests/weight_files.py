@@ -1,5 +1,7 @@
 """A small network for tests: a weight file of parameters that nobody trained."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -17,6 +19,14 @@ SMALL = {
 
 def make(path, seed=0, dtype="float32", **values):
     """Writes a weight file, and returns its config and parameters."""
+    cfg, params = _network(seed, **values)
+    about = {"data": "none", "steps": 0, "seed": seed}
+    weights.write(path, weights.Weights(cfg, params, about), dtype)
+    return cfg, jax.tree.map(lambda v: v, params)
+
+
+@functools.cache
+def _network(seed, **values):
     cfg = override(config.Config(), SMALL | {f"model.{k}": v for k, v in values.items()})
     network, image = model.build(cfg.model), jnp.zeros((1, 16, 16, 1))
     params = jax.jit(lambda: network.init(jax.random.key(seed), image, image))()["params"]
@@ -24,6 +34,4 @@ def make(path, seed=0, dtype="float32", **values):
         # The gate starts at zero, where all experts tie.
         gate = params["mccm"]["Gate_0"]["gate"]
         gate["kernel"] = jax.random.normal(jax.random.key(seed + 1), gate["kernel"].shape)
-    about = {"data": "none", "steps": 0, "seed": seed}
-    weights.write(path, weights.Weights(cfg, params, about), dtype)
     return cfg, params
