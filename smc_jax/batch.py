@@ -1,5 +1,6 @@
 """Many pairs of image files: which belong together, and fusing them side by side."""
 
+import fnmatch
 import glob
 import os
 import re
@@ -49,6 +50,8 @@ def jobs(a: str, b: str, out: str) -> tuple[list[Job], list[str]]:
         return [Job(first, second, _single(out, first))], []
     if not (isinstance(first, dict) and isinstance(second, dict)):
         raise ImageError(f"{a} and {b} are one file and many; give two files, or twice many")
+    if Path(out).suffix.lower() in pairing.SUFFIXES and not Path(out).is_dir():
+        raise ImageError(f"--out={out} is for many images; give a folder")
     files.check_folder(out, "--out")
     names = [name for name in first if name in second]
     if not names:
@@ -58,12 +61,17 @@ def jobs(a: str, b: str, out: str) -> tuple[list[Job], list[str]]:
         )
     for some, others, where in ((first, second, b), (second, first, a)):
         problems += [f"{some[n]} has no partner in {where}" for n in some if n not in others]
-    stem = first[""].stem if "" in names else ""
-    if stem and stem in names:
-        both = f"{first['']} and {first[stem]} would both become {Path(out) / stem}.png"
-        problems.append(f"{both}; fuse the first by itself")
-        names.remove("")
-    return [Job(first[n], second[n], Path(out) / f"{n or stem}.png") for n in names], problems
+    made: dict[Path, Job] = {}
+    # An empty name takes none that is another pair's.
+    for name in sorted(names, key=lambda name: not name):
+        stem = name.replace("/", "_") or first[name].stem
+        file = Path(out) / f"{stem}.png"
+        if file in made:
+            both = f"{first[name]} and {made[file].a} would both become {file}"
+            problems.append(f"{both}; fuse the first by itself")
+        else:
+            made[file] = Job(first[name], second[name], file)
+    return list(made.values()), problems
 
 
 def run(
@@ -90,8 +98,9 @@ def run(
     failures: list[str] = []
     skipped: list[Path] = []
     left: list[Job] = []
+    sources = {_file(source) for job in todo for source in (job.a, job.b)} - {None}
     for job in todo:
-        if job.out.exists() and any(_same(job.out, source) for source in (job.a, job.b)):
+        if _file(job.out) in sources:
             failures.append(f"{job.out} is a source itself; give another --out")
         elif os.path.lexists(job.out) and not overwrite:
             skipped.append(job.out)
@@ -154,7 +163,7 @@ def _listed(text: str) -> tuple[Path | dict[str, Path], list[str]]:
     many: dict[str, Path] = {}
     problems = []
     # As a path it has no doubled slashes; glob would leave out some of them in what it finds.
-    pattern = re.compile(_regex(str(path)))
+    pattern = re.compile(_regex(str(path)), re.DOTALL)
     for name in sorted(glob.glob(str(path), recursive=True)):
         match = pattern.fullmatch(name)
         if match and Path(name).suffix.lower() in pairing.SUFFIXES and Path(name).is_file():
@@ -170,21 +179,23 @@ def _listed(text: str) -> tuple[Path | dict[str, Path], list[str]]:
 
 def _regex(pattern: str) -> str:
     """A glob as a regular expression with a group for each wildcard."""
-    parts = re.split(r"(\*\*/?|\*|\?|\[[^\]]+\])", pattern)
+    parts = re.split(r"(\*\*/?|\*|\?|\[!?\]?[^\]]*\])", pattern)
     kinds = {"**/": "(.*/|)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
     return "".join(
-        (kinds.get(part) or f"({part.replace('[!', '[^')})") if index % 2 else re.escape(part)
+        (kinds.get(part) or f"({fnmatch.translate(part)[4:-3]})") if index % 2 else re.escape(part)
         for index, part in enumerate(parts)
     )
 
 
 def _key(match: re.Match[str]) -> str:
-    """What the wildcards stand for in a file's name before its suffix; may be empty."""
+    """What the wildcards stand for in a file's name before its suffix, slashes between them;
+    it may be empty.
+    """
     name = match.string
     end = len(name) - len(Path(name).suffix)
     spans = [match.span(group + 1) for group in range(match.re.groups)]
-    parts = [name[start : min(stop, end)].strip("/").replace("/", "_") for start, stop in spans]
-    return "_".join(part for part in parts if part)
+    parts = [name[start : min(stop, end)].strip("/") for start, stop in spans]
+    return "/".join(part for part in parts if part)
 
 
 def _shown(side: dict[str, Path]) -> str:
@@ -207,11 +218,13 @@ def _single(out: str, a: Path) -> Path:
     return path
 
 
-def _same(one: Path, other: Path) -> bool:
+def _file(path: Path) -> tuple[int, int] | None:
+    """What is the same for all names of a file; None where there is none."""
     try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _about(job: Job, error: str) -> str:

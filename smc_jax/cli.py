@@ -7,6 +7,7 @@ smc-fuse 'scenes/*_ir.png' 'scenes/*_vis.png' -o fused/
 
 import argparse
 import functools
+import os
 import signal
 import sys
 import warnings
@@ -65,7 +66,7 @@ def fuse(given: argparse.Namespace) -> int:
         return fuser().needed(height, width)
 
     # None are needed where all is there already.
-    if given.overwrite or not all(job.out.exists() for job in todo):
+    if given.overwrite or not all(os.path.lexists(job.out) for job in todo):
         fuser()
     written, skipped, failures = batch.run(todo, one, needed, budget, given.overwrite)
     failures = problems + failures

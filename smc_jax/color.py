@@ -81,7 +81,8 @@ def decoded(encoded: bytes, name: str, convert: Callable[[PILImage.Image], T]) -
         what = "is no image"
     except PILImage.DecompressionBombError:
         what = "has too many pixels"
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    # Pillow raises RuntimeError for damaged AVIF and, as NotImplementedError, for odd DDS.
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:
         what = f"cannot be decoded ({error})"
     raise ImageError(f"{name} {what}; replace it by a PNG, JPEG, BMP or TIFF")
 

@@ -1,11 +1,14 @@
 """How the commands of this project start and fail: one clear line, exit status 2, no traceback."""
 
 import argparse
+import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -28,6 +31,7 @@ def run(main: Callable[[], int | None]) -> None:
 
 def guarded(main: Callable[[], int | None]) -> int | None:
     """What `main` returns, or the exit status that belongs to the error it ended with."""
+    before, sys.unraisablehook = sys.unraisablehook, _swallowed
     try:
         return main()
     except (InputError, OSError) as error:
@@ -37,6 +41,19 @@ def guarded(main: Callable[[], int | None]) -> int | None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    finally:
+        sys.unraisablehook = before
+
+
+def _swallowed(what: Any) -> None:
+    """An interrupt that comes while Python collects garbage, where JAX has a function called, is
+    lost: it is sent again.
+    """
+    again = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(what.exc_type)
+    if again is None:
+        sys.__unraisablehook__(what)
+    else:
+        threading.Timer(0.1, os.kill, [os.getpid(), again]).start()
 
 
 class Parser(argparse.ArgumentParser):

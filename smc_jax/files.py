@@ -49,18 +49,21 @@ def check_folder(path: str | Path, flag: str) -> None:
       flag: the command line's name for it.
 
     Raises:
-      InputError: it is a file, lies in a file, or may not be written to.
+      InputError: it is a file, lies in a file, has no possible name, or may not be written to.
     """
-    there = next(p for p in (Path(path).absolute(), *Path(path).absolute().parents) if p.exists())
+    where = Path(path).absolute()
+    try:
+        there = next(p for p in (where, *where.parents) if p.exists())
+    except OSError as error:
+        raise InputError(f"{flag}={path}: {error.strerror}; give another folder") from None
     if not there.is_dir():
         raise InputError(f"{flag}={path}: {there} is a file; give a folder")
     try:
         # Not os.access: it grants the superuser everything, even in /proc.
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
-        why = error.strerror or error
         raise InputError(
-            f"{flag}={path}: {there} may not be written to ({why}); give another folder"
+            f"{flag}={path}: {there} may not be written to ({error.strerror}); give another folder"
         ) from None
 
 

@@ -212,6 +212,7 @@ class _Compiled:
         if shapes in self._known:
             return self._function(*args)
         with self._compiling:
+            workers.check()
             result = self._function(*args)
             self._known.add(shapes)
         return result
@@ -227,6 +228,8 @@ def _images(images: Any, side: str) -> tuple[list[Stored], int | None]:
     last = array.shape[-1] if array.ndim else 0
     if array.ndim == 3 and last == 4:
         raise ImageError(f"{side} has the shape {array.shape}; leave its transparency out")
+    if array.ndim == 3 and last == 1:
+        raise ImageError(f"{side} has the shape {array.shape}; leave its last axis out")
     if array.ndim not in (2, 3, 4) or not array.size or (array.ndim == 4 and last not in (1, 3)):
         raise ImageError(
             f"{side} has the shape {array.shape}; give (h, w), (h, w, 3), or a batch (b, h, w), "

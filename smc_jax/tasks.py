@@ -18,7 +18,8 @@ from smc_jax.errors import ConfigError
 CHOICES = ("auto", *TASKS, "general")
 SIDE = 96
 """Statistics are of images reduced to at most this many pixels a side."""
-BLACK = 10 / 255
+BLACK = 6 / 255
+"""Luma below which a pixel is: most of a dark night is brighter, the noise around a head is not."""
 
 
 class Statistics(NamedTuple):
@@ -65,7 +66,7 @@ def in_order(task: str, a: Stored, b: Stored) -> tuple[Stored, Stored]:
 
 def judge(seen: Statistics) -> tuple[str, str]:
     """The task of a pair of images, `general` where it is not clear, and the reason."""
-    if seen.border > 0.8 and seen.background > 0.25:
+    if seen.border > 0.8 and seen.background > 0.15:
         return "mdif", f"both have a black background ({seen.background:.0%} of the pixels)"
     if seen.colored == 1:
         return "ivif", "one is grey, the other in colour"

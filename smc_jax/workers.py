@@ -46,7 +46,7 @@ def pool(size: int) -> Iterator[ThreadPoolExecutor]:
 def each(parts: Iterable[T]) -> Iterator[T]:
     """The parts of a pair's work; raises CancelledError when this thread is to stop."""
     for part in parts:
-        _check()
+        check()
         yield part
 
 
@@ -55,7 +55,8 @@ def _stopped() -> bool:
     return stop is not None and stop.is_set()
 
 
-def _check() -> None:
+def check() -> None:
+    """Raises CancelledError when this thread is to stop."""
     if _stopped():
         raise CancelledError("interrupted")
 
@@ -64,7 +65,7 @@ class Room:
     """The memory that pairs share: who comes first is let in first."""
 
     def __init__(self):
-        self._taken = 0
+        self._taken = self._inside = self._half = 0
         self._waiting: list[object] = []
         self._changed = threading.Condition()
 
@@ -74,7 +75,8 @@ class Room:
 
         Args:
           needed: of a pair. One that needs more than the budget has all of it.
-          budget: bytes of all pairs together; by default half of what is free or taken.
+          budget: bytes of all pairs together; by default half of what was free when nobody
+            had any.
 
         Raises:
           CancelledError: this thread is to stop.
@@ -83,17 +85,21 @@ class Room:
 
         def turn() -> bool:
             nonlocal granted
-            granted = memory.available() + self._taken // 2 if budget is None else budget
-            free = not self._taken or self._taken + needed <= granted
+            # What is taken need not be in use yet: what is free meanwhile says little.
+            if not self._inside:
+                self._half = memory.available()
+            granted = self._half if budget is None else budget
+            free = not self._inside or self._taken + needed <= granted
             return _stopped() or (free and self._waiting[0] is me)
 
         with self._changed:
             self._waiting.append(me)
             try:
                 self._changed.wait_for(turn)
-                _check()
+                check()
                 needed = min(needed, granted)
                 self._taken += needed
+                self._inside += 1
             finally:
                 self._waiting.remove(me)
                 self._changed.notify_all()
@@ -102,6 +108,7 @@ class Room:
         finally:
             with self._changed:
                 self._taken -= needed
+                self._inside -= 1
                 self._changed.notify_all()
 
     def look(self) -> None:

@@ -441,6 +441,66 @@ def test_an_empty_name_takes_none_that_is_another_pairs(smc_fuse):
     assert picture.read("out/ir.png").pixels.ndim == 3
 
 
+def test_many_images_go_to_no_file(smc_fuse):
+    save("s/k_ir.png", GREY)
+    save("s/k_vis.png", GREY)
+    assert smc_fuse("s/*_ir.png", "s/*_vis.png", "-o", "out.png") == (
+        2,
+        "",
+        "error: --out=out.png is for many images; give a folder\n",
+    )
+
+
+def test_names_are_what_each_wildcard_stands_for(smc_fuse):
+    save("s/a_b/c_ir.png", GREY)
+    save("s/a/b_c_vis.png", GREY)
+    status, _, err = smc_fuse("s/*/*_ir.png", "s/*/*_vis.png", "-o", "out")
+    assert status == 2
+    assert err.startswith("error: no name is in both s/*/*_ir.png and s/*/*_vis.png")
+    save("s/a/b_c_ir.png", GREY)
+    save("s/a_b/c_vis.png", RGB)
+    status, out, err = smc_fuse("s/*/*_ir.png", "s/*/*_vis.png", "-o", "out")
+    assert (status, out) == (2, "wrote out/a_b_c.png\n")
+    assert re.search("s/a_?.*_ir.png and s/a_?.*_ir.png would both become out/a_b_c.png", err)
+
+
+@pytest.mark.parametrize("letters", ["[!x]", "[]k]", "[[k]", "[jk\\]", "[!]]", "[a-k]"])
+def test_sets_of_letters(smc_fuse, letters):
+    save("s/k_ir.png", GREY)
+    save("s/k_vis.png", GREY)
+    status, out, err = smc_fuse(f"s/{letters}_ir.png", "s/?_vis.png", "-o", "out")
+    assert (status, out, err) == (0, "wrote out/k.png\n", "")
+
+
+def test_sets_of_no_letter(smc_fuse):
+    save("s/k_ir.png", GREY)
+    status, _, err = smc_fuse("s/[z-a]_ir.png", "s/?_ir.png", "-o", "out")
+    assert status == 2
+    assert err.startswith("error: no image matches s/[z-a]_ir.png;")
+
+
+def test_no_pair_takes_the_place_of_anothers_source(smc_fuse):
+    for name in ("xir", "xvis", "xirir", "xirvis"):
+        save(f"s/{name}.png", GREY)
+    before = Path("s/xir.png").read_bytes()
+    status, _, err = smc_fuse("s/*ir.png", "s/*vis.png", "-o", "s", "--overwrite")
+    assert status == 2
+    assert "s/xir.png is a source itself; give another --out" in err
+    assert Path("s/xir.png").read_bytes() == before
+    assert Path("s/x.png").exists()
+
+
+def test_a_name_that_is_too_long_is_that_pairs_own_matter(smc_fuse):
+    for folder, name in (("f" * 150, "g" * 150), ("k", "k")):
+        save(f"s/{folder}/{name}_ir.png", GREY)
+        save(f"s/{folder}/{name}_vis.png", GREY)
+    for _ in range(2):
+        Path("out/k_k.png").unlink(missing_ok=True)
+        status, out, err = smc_fuse("s/*/*_ir.png", "s/*/*_vis.png", "-o", "out")
+        assert (status, out) == (2, "wrote 1 image to out\n")
+        assert "File name too long" in err
+
+
 def test_failures_stay_alone(folders):
     content("ir/p0.png", b"")
     save("vis/p1.JPG", RGB[:20])
@@ -511,13 +571,14 @@ def test_read_only_output(smc_fuse):
     assert "may not be written to" in err
 
 
-@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry")
 def test_full_disk(smc_fuse):
     """A limit on the size of files stands in for it: writing fails in the middle."""
     save("out.png", FLAT)
     before = Path("out.png").read_bytes()
     noise = RNG.integers(0, 256, (64, 64), dtype=np.uint8)
     save("a.png", noise)
+    # What is compiled here is not written to a cache, under that limit, in part.
+    smc_fuse("a.png", "a.png", "-o", "warm.png")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.getsignal(signal.SIGXFSZ)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))

@@ -1,5 +1,6 @@
 import io
 import os
+import struct
 from fractions import Fraction
 
 import numpy as np
@@ -125,6 +126,13 @@ def test_no_damage_escapes_as_another_error(kind):
         except ImageError:
             failed += 1
     assert failed > 2
+
+
+def test_kinds_of_pixels_that_pillow_does_not_know():
+    """It has errors of its own for them."""
+    header = struct.pack("<4I 12x 44x 2I 4s", 124, 0x1007, 8, 8, 32, 4, b"ABCD")
+    with pytest.raises(ImageError, match=r"x\.png cannot be decoded \(.*\); replace it by"):
+        color.decode(b"DDS " + header + bytes(200), "x.png")
 
 
 @pytest.mark.parametrize("image", [GREY, RGB, DEEP, np.stack([DEEP] * 3, -1)])

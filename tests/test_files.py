@@ -33,6 +33,8 @@ def test_check_folder(tmp_path):
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InputError, match=f"--out={path}: .*file is a file; give a folder"):
             files.check_folder(path, "--out")
+    with pytest.raises(InputError, match=r"--out=.*x: File name too long; give another folder"):
+        files.check_folder(tmp_path / ("x" * 256), "--out")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")

@@ -117,6 +117,7 @@ def test_files(fuse, tmp_path):
         (np.zeros((2, 20, 20, 2), np.uint8), A, r"a has the shape \(2, 20, 20, 2\)"),
         (np.zeros((0, 20, 20), np.uint8), A, "a has the shape"),
         (np.zeros((20, 20, 4), np.uint8), A, r"\(20, 20, 4\); leave its transparency out"),
+        (A[..., None], B, r"\(32, 32, 1\); leave its last axis out"),
         (A.astype(np.int32), B, "a is of int32"),
         (A > 9, B, "a is of bool"),
         (A.astype(np.float32), B, "a has values outside"),

@@ -38,6 +38,8 @@ WIDE = texture(7, 8)
         ("mdif", head(texture(1)), head(texture(2))),
         ("mdif", tinted(head(texture(1))), head(texture(2))),
         ("ivif", texture(1), tinted(texture(2))),
+        # A night, dark but not black.
+        ("ivif", np.maximum(head(texture(1)), 8), tinted(np.maximum(head(texture(2)), 9))),
         ("ivif", tinted(texture(1)), texture(2)),
         ("ivif", texture(1), texture(2)),
         ("mfif", LEFT, RIGHT),

@@ -61,11 +61,29 @@ def test_one_that_needs_more_than_there_is_has_all_of_it(threads):
     assert other.result(SOON) == 10
 
 
-def test_half_of_what_is_free_or_taken_is_the_budget(monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda: 20)
+def test_half_of_what_was_free_is_the_budget(monkeypatch, threads):
+    """Whether those who took some of it use it already or not."""
+    free = [20, 14]
+    monkeypatch.setattr(memory, "available", lambda: free[0])
     room = Room()
     with room.take(6) as outer, room.take(6) as inner:
-        assert (outer, inner) == (20, 23)
+        assert (outer, inner) == (20, 20)
+        free.pop(0)
+        other = threads.submit(enter, room, 9)
+        with pytest.raises(TimeoutError):
+            other.result(0.1)
+    assert other.result(SOON) == 14
+
+
+def test_where_nothing_is_free_one_goes_alone(monkeypatch, threads):
+    monkeypatch.setattr(memory, "available", lambda: 0)
+    room = Room()
+    with room.take(6) as budget:
+        assert budget == 0
+        other = threads.submit(enter, room, 6)
+        with pytest.raises(TimeoutError):
+            other.result(0.1)
+    assert other.result(SOON) == 0
 
 
 def test_who_comes_first_is_let_in_first():
@@ -160,6 +178,33 @@ def test_pairs_that_have_no_room_together_take_turns(jobs):
 
     assert batch.run(jobs, fuse, int.__mul__, 2 * 16 * 20 - 1, False)[0] == [j.out for j in jobs]
     assert most == [1, 1, 1, 1]
+
+
+def test_an_interrupted_pool_compiles_nothing_else():
+    begun, go, done = threading.Event(), threading.Event(), []
+
+    def slow(x):
+        done.append(x.shape)
+        begun.set()
+        go.wait(SOON)
+        return x
+
+    function, found = fusion._Compiled(slow), []
+
+    def work():
+        with workers.pool(2) as pool:
+            found.append(pool.submit(function, np.ones(1)))
+            begun.wait(SOON)
+            found.append(pool.submit(function, np.ones(2)))
+            threading.Timer(0.1, go.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert found[0].result(SOON).shape == (1,)
+    with pytest.raises(CancelledError):
+        found[1].result(SOON)
+    assert done == [(1,)]
 
 
 def test_a_shape_is_compiled_once(threads):
