@@ -180,7 +180,8 @@ def _locate(path: Path) -> tuple[Path, int | str | None]:
         wanted = None
     if not (path / stored.FOLDER).is_dir():
         raise ConfigError(
-            f"{path} holds no checkpoint; train first: python train.py --workdir={path}"
+            f"{path} holds no checkpoint; give the workdir of a training, or train there: "
+            f"python train.py --workdir={path}"
         )
     return path, wanted
 
