@@ -193,18 +193,34 @@ def _focused(y: Luma, image: Stored) -> Weighted:
 
 def _exposed(y: Luma, image: Stored) -> Weighted:
     """The same of an exposure: the chroma is as much stronger as y is than its luma, but at most
-    `STRONGER`, and the weights are small where more is needed, or a pixel is dark, bright or, in
-    one of its colours, clipped.
+    `STRONGER` and as far as it can be shown, and the weights are small where more is needed, or a
+    pixel is dark, bright or, in one of its colours, clipped.
     """
     own = luma(image)
     needed = (np.maximum(y, 0) + NOISE) / (own + NOISE)
-    scale = np.minimum(needed, STRONGER)
+    less = np.minimum(1, STRONGER / needed)
     well = np.exp(-((own - 0.5) ** 2) / (2 * EXPOSED**2))
     clipped = np.clip((_unit(image) - CLIPPED) / (1 - CLIPPED), 0, 1)
     # Of a clipped colour something is left, of white nothing.
     hue = 1.1 - clipped.max(-1) - 0.09 * clipped.min(-1)
-    weight = well * hue * (scale / needed) ** 2
-    return chroma(image) * scale[..., None], weight[..., None]
+    weight = well * hue * less**2
+    return chroma(_developed(y, _unit(image))) * less[..., None], weight[..., None]
+
+
+def _developed(y: Luma, rgb: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+    """The colours as an exposure shows them that is so much longer that their luma is y: a channel
+    that is full stays so while the others rise. The red around a lamp becomes yellow, not pink.
+    """
+    light = rgb + NOISE
+    gain = ((np.maximum(y, 0) + NOISE) / (light @ _LUMA))[..., None]
+    # Newton's method: luma is concave in the gain, linear between two of its channels' becoming full.
+    for _ in range(2):
+        full = gain * light >= 1 + NOISE
+        over = (full @ _LUMA)[..., None]
+        rest = (np.where(full, 0, light) @ _LUMA)[..., None]
+        more = (y[..., None] - over + NOISE * (1 - over)) / np.maximum(rest, 1e-6)
+        gain = np.maximum(gain, more)
+    return np.minimum(gain * light - NOISE, 1)
 
 
 def same_size(a: np.ndarray, b: np.ndarray, what: str) -> None:

@@ -233,6 +233,21 @@ def test_recolor_of_exposures():
         assert error(dark, clipped, task="meif") < error(dark, clipped) / 2
 
 
+def test_recolor_of_exposures_clips_as_a_camera_does():
+    """Brighter, the red around a lamp is yellow, as a longer exposure shows it, and not pink."""
+    dark, white = np.uint8([[[60, 20, 0]]]), np.uint8([[[255, 252, 240]]])
+    y = np.float32([[0.8]])
+    found = color.recolor(y, dark, white, "meif")
+    red, green, blue = found[0, 0].astype(int)
+    assert red - green < 0.5 * (green - blue)
+    assert abs(color.luma(found) - y).max() < 1 / 255
+    # Twice the light, as the sensor has it.
+    light = RNG.uniform(0.1, 0.9, (16, 24, 3)).astype(np.float32)
+    longer = np.minimum(2 * light, 1)
+    found = color.recolor(color.luma(longer), light, np.ones_like(light), "meif")
+    assert np.abs(found - longer).mean() < 0.01
+
+
 def test_recolor_makes_no_colour_of_noise():
     """In the dark, a chroma is strengthened no further than some times."""
     dark = RNG.uniform(0, 0.02, (16, 24, 3)).astype(np.float32)
