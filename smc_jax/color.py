@@ -213,7 +213,7 @@ def _developed(y: Luma, rgb: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h
     """
     light = rgb + NOISE
     gain = ((np.maximum(y, 0) + NOISE) / (light @ _LUMA))[..., None]
-    # Newton's method: luma is concave in the gain, linear between two of its channels' becoming full.
+    # Newton: luma is concave in the gain, and linear from one channel that becomes full to the next.
     for _ in range(2):
         full = gain * light >= 1 + NOISE
         over = (full @ _LUMA)[..., None]
