@@ -37,8 +37,10 @@ WELL_LIT = 40_000
 """Electrons of a pixel at saturation in a camera that focuses at leisure ..."""
 SMALL = 8_000
 """... and in a small one that brackets its exposure."""
-DARKENED = 2.0
+DARKENED = 1.0
 """Stops by which a photograph is darkened at most."""
+LESS, MORE = (0.3, 3.5), (0.5, 4.0)
+"""Stops by which it is then exposed less and more, drawn at random."""
 
 
 class Sample(NamedTuple):
@@ -73,12 +75,17 @@ def multi_focus(
     return Sample(*(s.reshape(photograph.shape) for s in sources), photograph)
 
 
-def multi_exposure(photograph: np.ndarray, rng) -> Sample:
-    """The photograph exposed 2 to 3 stops less and 1.5 to 2.5 stops more."""
+def multi_exposure(
+    photograph: np.ndarray,
+    rng,
+    less: tuple[float, float] = (2, 3),
+    more: tuple[float, float] = (1.5, 2.5),
+) -> Sample:
+    """The photograph exposed less and more, by stops that are drawn between those given."""
     light = exposure.linear(np.atleast_3d(photograph))
     sources = [
         exposure.expose(light, stops, SMALL, rng)
-        for stops in (-rng.uniform(2, 3), rng.uniform(1.5, 2.5))
+        for stops in (-rng.uniform(*less), rng.uniform(*more))
     ]
     return Sample(*(s.reshape(photograph.shape) for s in sources), photograph)
 
@@ -118,12 +125,13 @@ def focus_pair(photograph: np.ndarray, rng) -> Sample:
 
 
 def exposure_pair(photograph: np.ndarray, rng) -> Sample:
-    """The photograph, darkened at random, exposed less and more.
+    """The photograph, darkened at random, exposed less and more, often by unequal stops.
 
-    Scenes by daylight are all bright: who has seen no others makes all scenes bright.
+    Scenes by daylight are all bright: who has seen no others makes all scenes bright. And who has
+    seen no pair, of which one is nearly right, takes a good exposure halfway to a white one.
     """
     light = exposure.linear(np.atleast_3d(photograph)) * 2.0 ** -rng.uniform(0, DARKENED)
-    return multi_exposure(exposure.encode(light).reshape(photograph.shape), rng)
+    return multi_exposure(exposure.encode(light).reshape(photograph.shape), rng, LESS, MORE)
 
 
 MAKE = {"mfif": focus_pair, "meif": exposure_pair}

@@ -208,19 +208,21 @@ def _exposed(y: Luma, image: Stored) -> Weighted:
 
 
 def _developed(y: Luma, rgb: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
-    """The colours as an exposure shows them that is so much longer that their luma is y: a channel
-    that is full stays so while the others rise. The red around a lamp becomes yellow, not pink.
+    """The colours as an exposure shows them that is so much longer that their luma is y. A channel
+    that is full stays so while the others rise, which takes the red around a lamp to yellow and a
+    blue sky to cyan; or all fade, which takes red to pink: the mean of both looks right.
     """
     light = rgb + NOISE
     gain = ((np.maximum(y, 0) + NOISE) / (light @ _LUMA))[..., None]
-    # Newton: luma is concave in the gain, and linear from one channel that becomes full to the next.
+    faded = _shown(y, gain * light - NOISE - y[..., None])
+    # Newton: luma is concave in the gain, and linear until one more channel becomes full.
     for _ in range(2):
         full = gain * light >= 1 + NOISE
         over = (full @ _LUMA)[..., None]
         rest = (np.where(full, 0, light) @ _LUMA)[..., None]
         more = (y[..., None] - over + NOISE * (1 - over)) / np.maximum(rest, 1e-6)
         gain = np.maximum(gain, more)
-    return np.minimum(gain * light - NOISE, 1)
+    return (faded + np.minimum(gain * light - NOISE, 1)) / 2
 
 
 def same_size(a: np.ndarray, b: np.ndarray, what: str) -> None:

@@ -107,6 +107,25 @@ def test_exposures_are_apart_by_stops_and_as_noisy_as_those_of_a_small_camera():
         assert bright.std() == pytest.approx(np.sqrt(bright.mean() / simulate.SMALL), rel=0.1)
 
 
+def test_exposures_are_apart_by_unequal_stops():
+    grey = np.full((96, 128), 90, np.uint8)
+    given = exposure.linear(np.atleast_3d(grey)).mean()
+    stops = []
+    for seed in range(40):
+        pair = simulate.exposure_pair(grey, np.random.default_rng(seed))
+        dark, bright, scene = (exposure.linear(np.atleast_3d(v)).mean() for v in pair)
+        stops.append([np.log2(given / scene), np.log2(scene / dark), np.log2(bright / scene)])
+    darkened, less, more = np.transpose(stops)
+    near = 0.05
+    assert -near <= darkened.min() < 0.3
+    assert 0.7 < darkened.max() <= simulate.DARKENED + near
+    for found, (least, most) in ((less, simulate.LESS), (more, simulate.MORE)):
+        assert least - near <= found.min() < least + 0.5
+        assert found.max() <= most + near
+    assert less.max() > 3
+    assert more.max() > 2.5
+
+
 def test_equal_photographs_make_unlike_pairs(tmp_path):
     for name in ("one", "two"):
         color.write(tmp_path / "photos" / f"{name}.png", photograph(0))
