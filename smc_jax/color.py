@@ -169,7 +169,9 @@ def recolor(y: Luma, a: Stored, b: Stored, task: str = "general") -> Stored:
     return np.rint(rgb * np.iinfo(kind).max).astype(kind)
 
 
-def _shown(y: Luma, hue: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+def _shown(
+    y: Float[np.ndarray, "*size"], hue: Float[np.ndarray, "*size 3"]
+) -> Float[np.ndarray, "*size 3"]:
     """Luma and what red, green and blue differ from it by, or as much of that as can be shown: cut
     off at black and white instead, a colour would take some of the luma with it.
     """
@@ -208,21 +210,35 @@ def _exposed(y: Luma, image: Stored) -> Weighted:
 
 
 def _developed(y: Luma, rgb: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
-    """The colours as an exposure shows them that is so much longer that their luma is y. A channel
-    that is full stays so while the others rise, which takes the red around a lamp to yellow and a
-    blue sky to cyan; or all fade, which takes red to pink: the mean of both looks right.
+    """The colours as an exposure shows them that is so much longer that their luma is y.
+
+    Of one that is too strong for that, a full channel stays so while the others rise, which takes
+    the red around a lamp to yellow and a blue sky to cyan; or all fade, which takes red to pink.
+    The mean of both looks right.
     """
     light = rgb + NOISE
     gain = ((np.maximum(y, 0) + NOISE) / (light @ _LUMA))[..., None]
-    faded = _shown(y, gain * light - NOISE - y[..., None])
+    longer = gain * light - NOISE
+    strong = longer.max(-1) > 1
+    faded = _shown(y[strong], longer[strong] - y[strong, None])
+    longer[strong] = (faded + _clipped(y[strong, None], light[strong], gain[strong])) / 2
+    return longer
+
+
+def _clipped(
+    y: Float[np.ndarray, "n 1"], light: Float[np.ndarray, "n 3"], gain: Float[np.ndarray, "n 1"]
+) -> Float[np.ndarray, "n 3"]:
+    """Colours with luma y whose channels are cut off at white, and `light` multiplied elsewhere, by
+    more than `gain`, for that takes some of the luma.
+    """
     # Newton: luma is concave in the gain, and linear until one more channel becomes full.
     for _ in range(2):
         full = gain * light >= 1 + NOISE
-        over = (full @ _LUMA)[..., None]
-        rest = (np.where(full, 0, light) @ _LUMA)[..., None]
-        more = (y[..., None] - over + NOISE * (1 - over)) / np.maximum(rest, 1e-6)
+        over = (full @ _LUMA)[:, None]
+        rest = (np.where(full, 0, light) @ _LUMA)[:, None]
+        more = (y - over + NOISE * (1 - over)) / np.maximum(rest, 1e-6)
         gain = np.maximum(gain, more)
-    return (faded + np.minimum(gain * light - NOISE, 1)) / 2
+    return np.minimum(gain * light - NOISE, 1)
 
 
 def same_size(a: np.ndarray, b: np.ndarray, what: str) -> None:
