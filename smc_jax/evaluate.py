@@ -17,6 +17,7 @@ from smc_jax import color, data, files, methods, metrics, pairing
 from smc_jax.data import Example
 from smc_jax.errors import ConfigError, ImageError, InputError
 from smc_jax.methods import BASELINES, Method
+from smc_jax.recolor import recolor
 from smc_jax.report import contact_sheet, tables, viewer
 from smc_jax.report.comparison import Comparison, Scores, compare
 from smc_jax.report.scene import Scene
@@ -151,7 +152,7 @@ def scenes(sources: Sequence[Source], rows: Mapping[str, Method], count: int) ->
         results = _fuse(pair, rows, [])
         for name in BASELINES:
             # Grey beside colour they would look worse than they are.
-            results[name] = color.recolor(color.luma(results[name]), pair.a, pair.b)
+            results[name] = recolor(color.luma(results[name]), pair.a, pair.b)
         shown = ({k: color.bytes8(v) for k, v in some.items()} for some in (images, results))
         yield Scene(pair.name, *shown)
 

@@ -18,6 +18,7 @@ from smc_jax import border, coarse, color, config, memory, model, moe, tasks, ti
 from smc_jax.coarse import Overview
 from smc_jax.color import Luma, Stored
 from smc_jax.errors import ImageError
+from smc_jax.recolor import recolor
 from smc_jax.types import Aux, Features, Pooled
 from smc_jax.weights import for_task, load
 
@@ -118,7 +119,7 @@ class Fuser:
         color.same_size(a, b, "the sources")
         a, b = tasks.in_order(self._task, a, b)
         y = self.luma(color.luma(a), color.luma(b), max_memory)
-        return color.recolor(y, a, b, self._task)
+        return recolor(y, a, b, self._task)
 
     def luma(self, a: Luma, b: Luma, max_memory: int | None = None) -> Luma:
         """Fuses two luma images in [0, 1].

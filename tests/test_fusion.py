@@ -13,6 +13,7 @@ import smc_jax
 from smc_jax import color, config, fusion, memory, model, moe, tiles
 from smc_jax.config import override
 from smc_jax.errors import ConfigError, ImageError
+from smc_jax.recolor import recolor
 
 RNG = np.random.default_rng(0)
 A, B = RNG.integers(0, 256, (2, 32, 32), dtype=np.uint8)
@@ -95,7 +96,7 @@ def test_the_order_is_mended(tmp_path, task, first, second):
         assert (fuser(A, B) != fuser(B, A)).any()
         return
     np.testing.assert_array_equal(fuser(first, second), fuser(second, first))
-    turned = color.recolor(fuser.luma(color.luma(second), color.luma(first)), first, second)
+    turned = recolor(fuser.luma(color.luma(second), color.luma(first)), first, second)
     assert (fuser(first, second) != turned).any()
 
 
