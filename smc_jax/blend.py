@@ -111,7 +111,9 @@ def _smooth(image: Image, step: int) -> Image:
         size = image.shape[axis]
         margin = [(0, 0)] * 4
         margin[axis] = (2 * step, 2 * step)
-        wide = jnp.pad(image, margin, mode="edge")
+        # XLA would fuse one smoothing into the next, and compute each pixel of it many times over.
+        wide = lax.optimization_barrier(jnp.pad(image, margin, mode="edge"))
         taps = [lax.slice_in_dim(wide, k * step, k * step + size, axis=axis) for k in range(5)]
         image = sum((w * t for w, t in zip(SPLINE, taps, strict=True)), jnp.zeros(()))
+        image = lax.optimization_barrier(image)
     return image
