@@ -96,7 +96,7 @@ def contrast(bands_a: list[Image], bands_b: list[Image], noise: float = 1.0) -> 
     """
     logs = []
     for fine, coarse, *_ in (bands_a, bands_b):
-        variance, total = (fine + coarse) ** 2, jnp.zeros(())
+        variance, total = (fine + coarse) ** 2, jnp.zeros((), fine.dtype)
         for level in range(max(WINDOWS) + 1):
             variance = _smooth(variance, 2**level)
             if level in WINDOWS:
@@ -114,6 +114,6 @@ def _smooth(image: Image, step: int) -> Image:
         # XLA would fuse one smoothing into the next, and compute each pixel of it many times over.
         wide = lax.optimization_barrier(jnp.pad(image, margin, mode="edge"))
         taps = [lax.slice_in_dim(wide, k * step, k * step + size, axis=axis) for k in range(5)]
-        image = sum((w * t for w, t in zip(SPLINE, taps, strict=True)), jnp.zeros(()))
+        image = sum((w * t for w, t in zip(SPLINE, taps, strict=True)), jnp.zeros((), image.dtype))
         image = lax.optimization_barrier(image)
     return image

@@ -55,19 +55,22 @@ def fuse(given: argparse.Namespace) -> int:
     compilation.use_cache()
 
     @functools.cache
-    def fuser() -> fusion.Fuser:
-        task = _judge(todo) if given.task == "auto" and not given.weights else given.task
-        return fusion.fuser(given.weights or weights.for_task(task))
+    def network() -> tuple[fusion.Fuser, str | None]:
+        if given.weights:
+            return fusion.fuser(given.weights), None if given.task == "auto" else given.task
+        task = _judge(todo) if given.task == "auto" else given.task
+        return fusion.fuser(weights.for_task(task)), task
 
     def one(a: Picture, b: Picture, budget: int) -> Picture:
-        return picture.inherit(fuser()(a.pixels, b.pixels, budget), a, b)
+        fuser, task = network()
+        return picture.inherit(fuser(a.pixels, b.pixels, budget, task), a, b)
 
     def needed(height: int, width: int) -> int:
-        return fuser().needed(height, width)
+        return network()[0].needed(height, width)
 
     # None are needed where all is there already.
     if given.overwrite or not all(os.path.lexists(job.out) for job in todo):
-        fuser()
+        network()
     written, skipped, failures = batch.run(todo, one, needed, budget, given.overwrite)
     failures = problems + failures
     if skipped:

@@ -5,9 +5,8 @@ Defaults are the paper's setting. Where the paper is silent they are our choice,
 
 import dataclasses
 import json
-import math
 
-from smc_jax import fields
+from smc_jax import fields, mixture
 from smc_jax.errors import ConfigError
 from smc_jax.fields import CHOICES, TASKS, override
 
@@ -21,7 +20,6 @@ __all__ = [
     "Optim",
     "Train",
     "Validation",
-    "mixture",
     "override",
 ]
 
@@ -134,6 +132,8 @@ class Loss:
     """Share of the sources' edges (Qabf) that F loses; not in the paper."""
     structure: float = 0.0
     """Distance from the stronger structure of the sources (MEF-SSIM); not in the paper."""
+    artefacts: float = 0.0
+    """Slopes, fine and coarse, that are steeper in F than in both sources; not in the paper."""
     truth: float = 0.0
     """L1 distance to the ground truth of pairs that have one, and of the gradients; not in the
     paper."""
@@ -255,7 +255,7 @@ class Config:
           ConfigError: a value has the wrong type or lies outside what can be run.
         """
         fields.check(self)
-        mixture(self.data.name)
+        mixture.shares(self.data.name)
         if self.model.top_k > self.model.experts:
             raise ConfigError(
                 f"config.model.top_k is {self.model.top_k}, more than the "
@@ -288,30 +288,9 @@ class Config:
 
         Raises:
           ConfigError: a field is unknown or a value does not fit.
+          ValueError: it is no JSON.
         """
-        return override(cls(), fields.flatten(json.loads(text)))
-
-
-def mixture(names: str) -> dict[str, float]:
-    """The data sets of `data.name` and their shares: `{"msrs": 2.0, "sice": 1.0}`.
-
-    Args:
-      names: `NAME` or `NAME:SHARE`, several parted by commas; a share is 1 where it is left out.
-
-    Raises:
-      ConfigError: a name is missing or comes twice, or a share is no number above 0.
-    """
-    shares: dict[str, float] = {}
-    for part in names.split(","):
-        name, _, share = (text.strip() for text in part.partition(":"))
-        try:
-            value = float(share or 1)
-        except ValueError:
-            value = 0.0
-        if not name or name in shares or not 0 < value < math.inf:
-            raise ConfigError(
-                f"config.data.name is {names!r}; write each data set once, as NAME or NAME:SHARE "
-                "with a share above 0, and commas between them"
-            )
-        shares[name] = value
-    return shares
+        tree = json.loads(text)
+        if not isinstance(tree, dict):
+            raise ConfigError(f"the config is {tree!r:.40}; it must hold fields")
+        return override(cls(), fields.flatten(tree))

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from smc_jax import color, config
+from smc_jax import color, config, mixture
 from smc_jax.errors import ConfigError, ImageError
 from smc_jax.types import Batch
 
@@ -132,7 +132,7 @@ def batches(
     room = Room(data.cache_mb * 1_000_000)
     parts = []
     for name, source in sources.items():
-        its_task = _check(source.dataset_info.metadata, name, data, task)
+        its_task = _check(source, name, data, task)
         parts.append(Decoded(source, its_task, room, truth=truth))
     dataset = _ordered(data, parts, seed)
     dataset = dataset.random_map(Augment(data.crop, data.augment, truth=truth), seed=seed)
@@ -151,7 +151,7 @@ def names(data: config.Data, seed: int, step: int) -> list[str]:
 
 
 def _open(data: config.Data) -> dict[str, Any]:
-    return {name: open_source(data.dir, name, data.split) for name in config.mixture(data.name)}
+    return {name: open_source(data.dir, name, data.split) for name in mixture.shares(data.name)}
 
 
 def _ordered(data: config.Data, parts: Sequence[Any], seed: int) -> grain.MapDataset:
@@ -161,7 +161,7 @@ def _ordered(data: config.Data, parts: Sequence[Any], seed: int) -> grain.MapDat
         grain.MapDataset.source(part).seed(seed + place * SEEDS_APART).shuffle().repeat()
         for place, part in enumerate(parts)
     ]
-    return grain.MapDataset.mix(shuffled, list(config.mixture(data.name).values()))
+    return grain.MapDataset.mix(shuffled, list(mixture.shares(data.name).values()))
 
 
 class Room:
@@ -242,16 +242,32 @@ def _crop(
     return np.stack(crops)
 
 
-def _check(metadata: Mapping[str, Any], name: str, data: config.Data, task: str) -> str:
-    """The task of a data set that fits the config."""
-    if not {"task", "smallest"} <= (metadata or {}).keys():
+def smallest(source: Any, name: str, split: str) -> Mapping[str, Any]:
+    """`name`, `height` and `width` of the pair of a split that has the shortest side.
+
+    Args:
+      source: what `open_source` opened.
+      name: of the data set.
+      split: the split, or a part of one: the whole split is looked at.
+
+    Raises:
+      ConfigError: another version built the data set.
+    """
+    metadata = source.dataset_info.metadata or {}
+    if not {"task", "smallest"} <= metadata.keys():
         raise ConfigError(f"{name} is not of this version; build it again with --overwrite")
-    if task not in (metadata["task"], "general"):
-        raise ConfigError(f"{name} holds pairs for {metadata['task']}, but config.task is {task}")
-    least = metadata["smallest"][data.split.partition("[")[0]]
+    return metadata["smallest"][split.partition("[")[0]]
+
+
+def _check(source: Any, name: str, data: config.Data, task: str) -> str:
+    """The task of a data set that fits the config."""
+    least = smallest(source, name, data.split)
+    its_task = source.dataset_info.metadata["task"]
+    if task not in (its_task, "general"):
+        raise ConfigError(f"{name} holds pairs for {its_task}, but config.task is {task}")
     if min(least["height"], least["width"]) < data.crop:
         raise ConfigError(
             f"config.data.crop is {data.crop}, but {least['name']} of {name} is "
             f"{least['width']}x{least['height']}; take a smaller crop or leave such images out"
         )
-    return metadata["task"]
+    return its_task

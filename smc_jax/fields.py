@@ -42,6 +42,8 @@ LEAST = {
     "model.detail_trust": 0.0,
     "model.contrast_noise": 0.1,
     "model.faint": 0.0,
+    "loss.ssim_span": 1e-3,
+    "loss.eps": 1e-12,
     "optim.lr": 0.0,
     "optim.period": 1,
     "optim.floor": 0.0,
@@ -104,7 +106,7 @@ def check(config: Any) -> None:
         if value not in allowed:
             raise ConfigError(f"config.{field} is {value!r}; it may be {', '.join(allowed)}")
     weights = [f.name for f in dataclasses.fields(config.loss) if f.type is float]
-    for field, least in (LEAST | {f"loss.{name}": 0.0 for name in weights}).items():
+    for field, least in ({f"loss.{name}": 0.0 for name in weights} | LEAST).items():
         value = _get(config, field)
         if not least <= value < math.inf:  # and nan is not
             raise ConfigError(f"config.{field} is {value}; it must be at least {least}")

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from smc_jax.color import Luma, Stored
 from smc_jax.errors import ImageError
 from smc_jax.recolor import recolor
 from smc_jax.types import Aux, Features, Pooled
-from smc_jax.weights import for_task, load
+from smc_jax.weights import for_task, load, version
 
 
 def fuse(
@@ -39,7 +39,7 @@ def fuse(
         exposure.
       b: the other one, of the same size.
       task: `ivif`, `mdif`, `mfif`, `meif`, `general`, or `auto`: judged from the images, pair by
-        pair.
+        pair, unless weights are named that are for one task.
       weights: instead of those of the task: a packaged name, a .safetensors file, an exported
         folder or a training workdir.
       max_memory: bytes, or a size such as "2GB", from which on images are fused in tiles; by
@@ -51,8 +51,10 @@ def fuse(
       are not, otherwise "h w"; a batch "b h w c" if a source is, with its c (3 if there are both).
 
     Raises:
-      InputError: an image cannot be used, their sizes differ, or there are no such weights.
+      InputError: an image cannot be used, their sizes differ, or there is no such task or no such
+        weights.
     """
+    tasks.check(task)
     (a, channels_a), (b, channels_b) = _images(a, "a"), _images(b, "b")
     if len(a) != len(b) or (channels_a is None) != (channels_b is None):
         raise ImageError(f"a holds {len(a)} images and b {len(b)}; give as many of both")
@@ -61,8 +63,13 @@ def fuse(
     results = []
     for one, other in zip(a, b, strict=True):
         color.same_size(one, other, "the sources")
-        name = weights or for_task(tasks.resolve(task, one, other)[0])
-        results.append(fuser(str(name))(one, other, max_memory))
+        if weights is None:
+            named = tasks.resolve(task, one, other)[0]
+            network = fuser(for_task(named))
+        else:
+            named = None if task == "auto" else task
+            network = fuser(weights)
+        results.append(network(one, other, max_memory, named))
     if channels_a is None or channels_b is None:
         return results[0]
     channels = max(channels_a, channels_b)
@@ -71,15 +78,20 @@ def fuse(
     return np.stack(results)[..., None] if channels == 1 else np.stack(results)
 
 
-@functools.lru_cache(maxsize=4)
-def fuser(name: str) -> "Fuser":
-    """The network with the weights of that name, file or workdir; compiled programs stay with it.
+def fuser(weights: str | Path) -> "Fuser":
+    """The network with the weights of that name, file or workdir; compiled programs stay with it
+    until there are others.
 
     Raises:
       ConfigError: there are no such weights, or they cannot be used.
     """
-    cfg, params = load(name)
-    return Fuser(cfg, params)
+    return _fuser(str(weights), version(weights))
+
+
+@functools.lru_cache(maxsize=4)
+def _fuser(weights: str, version: Hashable) -> "Fuser":
+    del version
+    return Fuser(*load(weights))
 
 
 class Fuser:
@@ -104,22 +116,29 @@ class Fuser:
         self._apply, self._look = _Compiled(apply), _Compiled(look)
         self._overview = Overview(cfg.model) if cfg.model.mafe and cfg.model.fr_scan else None
 
-    def __call__(self, a: Stored, b: Stored, max_memory: int | None = None) -> Stored:
+    def __call__(
+        self, a: Stored, b: Stored, max_memory: int | None = None, task: str | None = None
+    ) -> Stored:
         """Fuses two aligned images, grey or colour, of 8 or 16 bits or in floats.
 
         Args:
-          a: the first source. Where the images tell that it is the second one for this network's
-            task, as the brighter of two exposures is, the two change places.
+          a: the first source. Where the images tell that it is the second one for the task, as the
+            brighter of two exposures is, the two change places.
           b: the second source, of the same size.
           max_memory: see `luma`.
+          task: what the sources are, which their order and colour depend on; by default what the
+            network was trained for. `general` is judged from the images.
 
         Raises:
           ImageError: they differ in size, or are smaller than 16x16.
         """
         color.same_size(a, b, "the sources")
-        a, b = tasks.in_order(self._task, a, b)
+        task = task or self._task
+        if task == "general":
+            task = tasks.resolve("auto", a, b)[0]
+        a, b = tasks.in_order(task, a, b)
         y = self.luma(color.luma(a), color.luma(b), max_memory)
-        return recolor(y, a, b, self._task)
+        return recolor(y, a, b, task)
 
     def luma(self, a: Luma, b: Luma, max_memory: int | None = None) -> Luma:
         """Fuses two luma images in [0, 1].
@@ -226,6 +245,9 @@ def _images(images: Any, side: str) -> tuple[list[Stored], int | None]:
     if isinstance(images, str | Path):
         return [color.read(images)], None
     array = np.asarray(images)
+    # NumPy knows no bfloat16, and computes in the byte order of the machine.
+    kind = np.float32 if array.dtype == jnp.bfloat16 else array.dtype.newbyteorder("=")
+    array = array.astype(kind, copy=False)
     last = array.shape[-1] if array.ndim else 0
     if array.ndim == 3 and last == 4:
         raise ImageError(f"{side} has the shape {array.shape}; leave its transparency out")

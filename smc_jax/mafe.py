@@ -151,7 +151,7 @@ class MAFE(nn.Module):
     def __call__(self, features: Features, coarse: Coarse | None = None) -> tuple[Features, Scalar]:
         """Returns F_m and the largest amplitude after FR-Scan (0 without that branch). For
         `coarse` see `FrequencyRotation`."""
-        branches, amplitude = [], jnp.zeros(())
+        branches, amplitude = [], jnp.zeros((), jnp.float32)
         scan = {"bidirectional": self.bidirectional, "scan_method": self.scan_method}
         if self.local:
             branches.append(Local(self.local_halo)(features))

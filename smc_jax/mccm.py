@@ -74,7 +74,7 @@ class MCCM(nn.Module):
 
     def _experts(self) -> Weights:
         lead, width = (self.experts, 2), self.width
-        init, ones = uniform(width), nn.initializers.ones
+        init, ones, zeros = uniform(width), nn.initializers.ones, nn.initializers.zeros
         names = ("forward", "reverse") if self.bidirectional else ("forward",)
         names = names if self.cm_scan else ()
         spatial = [
@@ -84,8 +84,8 @@ class MCCM(nn.Module):
             SSMParams(1, self.channel_state, 1, lead, bias=True, name=f"channel_{n}") for n in names
         ]
         return Weights(
-            scale=self.param("scale", ones, (*lead, width)),
-            shift=self.param("shift", nn.initializers.zeros, (*lead, width)),
+            scale=self.param("scale", ones, (*lead, width), jnp.float32),
+            shift=self.param("shift", zeros, (*lead, width), jnp.float32),
             linear=self.param("linear", init, (*lead, width, width)),
             linear_bias=self.param("linear_bias", init, (*lead, width)),
             conv=self.param("conv", init, (*lead, width, width)),

@@ -45,7 +45,10 @@ def largest(features: Features, window: int) -> Float[Array, "b c"]:
     maxima = reduce(wide, "b (i h) (j w) c -> b i j c", "max", h=window, w=window)
     # Windows at the lower and right border may be cut off.
     rows, columns = (
-        jnp.array([min(window, extent - start) / extent for start in range(0, extent, window)])
+        jnp.array(
+            [min(window, extent - start) / extent for start in range(0, extent, window)],
+            jnp.float32,
+        )
         for extent in (height, width)
     )
     return jnp.einsum("b i j c, i, j -> b c", maxima, rows, columns)

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Int, PyTree
 
 from smc_jax import config
 
@@ -37,6 +38,17 @@ def learning_rate(optim: config.Optim, steps: int) -> optax.Schedule:
     }
     schedule = schedules[optim.schedule]
     return lambda step: jnp.maximum(schedule(step), min(optim.floor, optim.lr))
+
+
+def advanced(opt_state: PyTree, step: Int[Array, ""]) -> PyTree:
+    """The state of an `optimizer` that has left steps out, up to that one: the learning rate goes
+    on, Adam's means do not.
+    """
+
+    def scheduled(path, _) -> bool:
+        return path[-1].tuple_name == optax.ScaleByScheduleState.__name__
+
+    return optax.tree.set(opt_state, scheduled, count=step)
 
 
 def optimizer(optim: config.Optim, steps: int) -> optax.GradientTransformation:

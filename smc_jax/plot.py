@@ -113,12 +113,14 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     """The command; returns the exit status."""
     parser = command.Parser(description=__doc__.partition("\n")[0])
     parser.add_argument("workdirs", nargs="+", metavar="WORKDIR")
-    parser.add_argument("--out", default="curves.png", help="the picture (default: %(default)s)")
+    parser.add_argument("--out", default="curves.png", help="a .png (default: %(default)s)")
     parser.add_argument("--names", default="", help="which curves, with commas between")
     return command.guarded(lambda: _main(parser.parse_args(arguments)))
 
 
 def _main(given: argparse.Namespace) -> None:
+    if Path(given.out).suffix.lower() != ".png":
+        raise InputError(f"--out={given.out} is no name of a picture; give one that ends in .png")
     names = [name.strip() for name in given.names.split(",") if name.strip()]
     files.write(given.out, draw({path: read(path) for path in given.workdirs}, names))
     print(f"wrote {given.out}")

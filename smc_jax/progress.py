@@ -50,7 +50,7 @@ class Progress:
         text, left = f"loss {scalars['loss']:.4f}", ""
         rate = scalars.get("host/pairs_per_second")
         if rate:
-            text += f"  {rate:.2f} images/s"
+            text += f"  {rate:.2f} pairs/s"
             minutes, seconds = divmod(int((self._steps - step) * self._batch / rate), 60)
             left = f"  {minutes}:{seconds:02d} left"
         if scalars["skipped"]:

@@ -5,6 +5,7 @@ A model here is a `SSM`, a plain tuple of arrays with leading axes for models th
 parameters of their own.
 """
 
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -53,10 +54,12 @@ class SSMParams(nn.Module):
     def __call__(self) -> SSM:
         g, d, n, r = self.groups, self.width, self.state, self.rank
         k = r + 2 * n
-        x_bias = self.param("x_bias", uniform(d), (*g, k)) if self.bias else jnp.zeros((*g, k))
+        x_bias = jnp.zeros((*g, k), jnp.float32)
+        if self.bias:
+            x_bias = self.param("x_bias", uniform(d), (*g, k))
         return SSM(
             A_log=self.param("A_log", _log_counting, (*g, d, n)),
-            D=self.param("D", nn.initializers.ones, (*g, d)),
+            D=self.param("D", nn.initializers.ones, (*g, d), jnp.float32),
             x_proj=self.param("x_proj", uniform(d), (*g, d, k)),
             x_bias=x_bias,
             dt_proj=self.param("dt_proj", uniform(r), (*g, r, d)),
@@ -66,12 +69,13 @@ class SSMParams(nn.Module):
 
 def _log_counting(_, shape):
     """The n decay rates of a channel are -1, -2, ..., -n."""
-    return jnp.broadcast_to(jnp.log(jnp.arange(1.0, shape[-1] + 1)), shape)
+    return jnp.broadcast_to(jnp.log(jnp.arange(1, shape[-1] + 1, dtype=jnp.float32)), shape)
 
 
 def _step_bias(key, shape):
     """softplus of this is log-uniform between 0.001 and 0.1."""
-    step = jnp.exp(jax.random.uniform(key, shape, minval=jnp.log(1e-3), maxval=jnp.log(1e-1)))
+    low, high = math.log(1e-3), math.log(1e-1)
+    step = jnp.exp(jax.random.uniform(key, shape, jnp.float32, low, high))
     return jnp.log(jnp.expm1(step))
 
 

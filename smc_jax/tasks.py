@@ -45,9 +45,14 @@ def resolve(task: str, a: Stored, b: Stored) -> tuple[str, str]:
     Raises:
       ConfigError: there is no such task.
     """
+    check(task)
+    return judge(measure(a, b)) if task == "auto" else (task, "")
+
+
+def check(task: str) -> None:
+    """Raises ConfigError if there is no such task."""
     if task not in CHOICES:
         raise ConfigError(f"there is no task {task}; it may be {', '.join(CHOICES)}")
-    return judge(measure(a, b)) if task == "auto" else (task, "")
 
 
 def in_order(task: str, a: Stored, b: Stored) -> tuple[Stored, Stored]:

@@ -101,7 +101,13 @@ def _step(cfg, network, transform, rate, state: TrainState, batch: Batch):
     )
     # Of weights that blow up, the norm overflows before they do.
     good = jnp.isfinite(jnp.stack([metrics["loss"], norms["grad_norm"], norms["param_norm"]])).all()
-    skip = dataclasses.replace(state, step=new.step, skipped=state.skipped + 1, bad=state.bad + 1)
+    skip = dataclasses.replace(
+        state,
+        step=new.step,
+        opt_state=optim.advanced(state.opt_state, new.step),
+        skipped=state.skipped + 1,
+        bad=state.bad + 1,
+    )
     new = jax.tree.map(lambda new, old: jnp.where(good, new, old), new, skip)
     metrics |= {
         "lambda": losses.experts.progress_weight(progress),

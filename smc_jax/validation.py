@@ -1,12 +1,14 @@
 """Image metrics of the network on pairs that it is not trained on."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
-from smc_jax import border, color, data, metrics
-from smc_jax.config import Config, mixture
+from smc_jax import border, color, data, metrics, mixture
+from smc_jax.config import Config
 from smc_jax.data import Example
 from smc_jax.errors import ConfigError
 from smc_jax.model import SMCMamba
@@ -19,14 +21,15 @@ class Validation:
         """Opens the split of the data set, or of each data set of a mixture.
 
         Raises:
-          ConfigError: there is no such split or metric, or `validation.best` is none of them.
+          ConfigError: there is no such split or metric, `validation.best` is none of them, or an
+            image is too small for metrics.
         """
         check(cfg)
         self._names = metrics.chosen(cfg.validation.metrics, "cddfuse")
         pairs = [
             (source, index)
-            for name in mixture(cfg.data.name)
-            for source in [data.open_source(cfg.data.dir, name, cfg.validation.split)]
+            for name in mixture.shares(cfg.data.name)
+            for source in [_opened(cfg, name)]
             for index in range(len(source))
         ]
         count = min(len(pairs), cfg.validation.pairs or len(pairs))
@@ -59,6 +62,18 @@ class Validation:
         fused = jax.device_get(self._apply(params, *filled))[0, :height, :width, 0]
         a, b = (color.luma8(image) for image in (pair.a, pair.b))
         return metrics.score(a, b, np.rint(fused * 255).astype(np.uint8), None, self._names)
+
+
+def _opened(cfg: Config, name: str) -> Any:
+    source = data.open_source(cfg.data.dir, name, cfg.validation.split)
+    least = data.smallest(source, name, cfg.validation.split)
+    if min(least["height"], least["width"]) < metrics.SMALLEST:
+        raise ConfigError(
+            f"{least['name']} of {name} is {least['width']}x{least['height']}; metrics need images "
+            f"of at least {metrics.SMALLEST} pixels a side: leave such images out of "
+            f"{cfg.validation.split}"
+        )
+    return source
 
 
 def check(cfg: Config) -> None:

@@ -162,6 +162,8 @@ def test_ablation_of_the_practical_setting():
         ({"data.crop": 8}, "config.data.crop is 8; it must be at least 16"),
         ({"optim.schedule": "cosin"}, "'cosin'; it may be halving_cosine, cosine"),
         ({"loss.fcl": -1.0}, "config.loss.fcl is -1.0; it must be at least 0"),
+        ({"loss.eps": 0.0}, "config.loss.eps is 0.0; it must be at least 1e-12"),
+        ({"loss.ssim_span": 0.0}, "config.loss.ssim_span is 0.0; it must be at least 0.001"),
         ({"optim.lr": float("nan")}, "config.optim.lr is nan; it must be at least 0"),
         ({"optim.b2": 1.0}, r"config.optim.b2 is 1.0; it must lie in \[0, 1\)"),
         ({"train.seed": -1}, "config.train.seed is -1; it must be at least 0"),

@@ -47,6 +47,8 @@ def fuse(path):
         (np.stack([A, B]), np.stack([RED, RED]), (2, 32, 32, 3), np.uint8),
         (A[:17, :23], B[:17, :23], (17, 23), np.uint8),
         (jax.numpy.asarray(A), jax.numpy.asarray(B), (32, 32), np.uint8),
+        (A.astype(">u2") * 257, B, (32, 32), np.uint16),
+        (jax.numpy.asarray(A / 255, "bfloat16"), B, (32, 32), np.float32),
     ],
 )
 def test_shapes_and_types(fuse, a, b, shape, dtype):
@@ -64,6 +66,13 @@ def test_it_is_the_network_that_fuses(fuse, path):
     np.testing.assert_allclose(
         color.luma(fuse(A / 255, np.repeat(B[..., None], 3, -1) / 255)), expected, atol=1e-5
     )
+
+
+def test_it_works_under_x64(path):
+    expected = fusion.Fuser(*fusion.load(path))(A, RED)
+    with jax.enable_x64(True):
+        found = fusion.Fuser(*fusion.load(path))(A, RED)
+    assert abs(found.astype(int) - expected).max() <= 1
 
 
 def test_batches_are_image_by_image(fuse):
@@ -98,6 +107,37 @@ def test_the_order_is_mended(tmp_path, task, first, second):
     np.testing.assert_array_equal(fuser(first, second), fuser(second, first))
     turned = recolor(fuser.luma(color.luma(second), color.luma(first)), first, second)
     assert (fuser(first, second) != turned).any()
+
+
+@pytest.mark.parametrize(("task", "a", "b"), [("ivif", RED, A), ("mfif", RED, RED // 2)])
+def test_a_task_may_be_named_beside_weights(tmp_path, task, a, b):
+    """It says in which order the sources are, and how they get their colour."""
+    cfg, params = weight_files.make(tmp_path / "x.safetensors", output="blend")
+    expected = fusion.Fuser(override(cfg, {"task": task}), params)(a, b)
+    found = smc_jax.fuse(a, b, weights=tmp_path / "x.safetensors", task=task)
+    np.testing.assert_array_equal(found, expected)
+    assert (found != smc_jax.fuse(a, b, weights=tmp_path / "x.safetensors")).any()
+    with pytest.raises(ConfigError, match="no task xyz"):
+        smc_jax.fuse(a, b, weights=tmp_path / "x.safetensors", task="xyz")
+
+
+def test_for_any_task_the_images_tell_it(tmp_path):
+    cfg, params = weight_files.make(tmp_path / "x.safetensors", output="blend")
+    general = fusion.Fuser(override(cfg, {"task": "general"}), params)
+    np.testing.assert_array_equal(general(B, RED), general(RED, B))  # grey and colour
+    of_its_own = fusion.Fuser(override(cfg, {"task": "ivif"}), params)
+    np.testing.assert_array_equal(general(B, RED), of_its_own(B, RED))
+
+
+def test_weights_that_change_are_read_again(tmp_path):
+    path = tmp_path / "x.safetensors"
+    found = []
+    for seed in range(2):
+        weight_files.make(path, seed=seed)
+        found.append(smc_jax.fuse(A, B, weights=path))
+    weight_files.make(tmp_path / "y.safetensors", seed=1)
+    assert (found[0] != found[1]).any()
+    np.testing.assert_array_equal(found[1], smc_jax.fuse(A, B, weights=tmp_path / "y.safetensors"))
 
 
 def test_files(fuse, tmp_path):
@@ -147,16 +187,17 @@ def test_task_chooses_the_weights(path, tmp_path, monkeypatch):
     monkeypatch.setattr("smc_jax.weights.FOLDER", tmp_path)
     for seed, name in enumerate(("general", "ivif")):
         weight_files.make(tmp_path / f"{name}.safetensors", seed=seed)
-    fusion.fuser.cache_clear()
+    fusion._fuser.cache_clear()
     each = [
-        smc_jax.fuse(A, RED, weights=tmp_path / f"{n}.safetensors") for n in ("general", "ivif")
+        smc_jax.fuse(A, RED, weights=tmp_path / f"{name}.safetensors", task=task)
+        for name, task in (("general", "mfif"), ("ivif", "ivif"))
     ]
     assert (each[0] != each[1]).any()
     np.testing.assert_array_equal(smc_jax.fuse(A, RED), each[1])  # grey and colour
     np.testing.assert_array_equal(smc_jax.fuse(A, RED, task="ivif"), each[1])
     np.testing.assert_array_equal(smc_jax.fuse(A, RED, task="mfif"), each[0])
-    np.testing.assert_array_equal(smc_jax.fuse(A, RED, weights="general"), each[0])
-    fusion.fuser.cache_clear()
+    np.testing.assert_array_equal(smc_jax.fuse(A, RED, "mfif", weights="general"), each[0])
+    fusion._fuser.cache_clear()
 
 
 def smooth(seed, height, width):

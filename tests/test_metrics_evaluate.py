@@ -116,6 +116,14 @@ def test_small_and_odd_sizes(shape):
         assert np.isfinite(score) == (name != "MS_SSIM_sum"), name
 
 
+def test_under_x64():
+    expected = everything(A, B, average(A, B))
+    with jax.enable_x64(True):
+        found = everything(A, B, average(A, B))
+    for name, score in found.items():
+        assert float(score) == pytest.approx(float(expected[name]), rel=1e-3, nan_ok=True), name
+
+
 def test_too_small():
     with pytest.raises(ImageError, match="grey images of at least 17 pixels a side, not 24x16"):
         metrics.evaluate(A[:16], B[:16], A[:16], metrics=["EN"])
@@ -124,8 +132,38 @@ def test_too_small():
 def test_shapes_that_differ():
     # Where no test checks the types.
     evaluate = inspect.unwrap(metrics.evaluate)
-    with pytest.raises(ImageError, match=r"of one shape, not \(\d+, \d+\), \(17, 20\), "):
+    with pytest.raises(ImageError, match=r"of one shape, .* not \(\d+, \d+\), \(17, 20\), "):
         evaluate(A, A[:17, :20], A)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (A / 255, r"fused is in \[0, 1\]; metrics need grey levels: multiply by 255"),
+        (
+            A.astype(np.uint16) * 257,
+            r"fused goes from \d+ to 65535; metrics need grey levels 0..255",
+        ),
+        (A.astype(np.float32) - 99, r"fused goes from -[\d.]+ to [\d.]+; metrics need grey levels"),
+        (A > 90, "fused is of bool; metrics need grey levels 0..255"),
+        (np.zeros((0, *A.shape)), r"images of one shape, \(h, w\) or \(b, h, w\), not"),
+        (A[None, None], r"images of one shape, \(h, w\) or \(b, h, w\), not"),
+        (A[0], r"images of one shape, \(h, w\) or \(b, h, w\), not"),
+    ],
+)
+def test_what_is_not_in_grey_levels(image, message):
+    sources = (image, image) if image.ndim != 2 else (A, B)
+    with pytest.raises(ImageError, match=message):
+        inspect.unwrap(metrics.evaluate)(*sources, image, metrics=["EN"])
+
+
+def test_any_number_that_holds_grey_levels():
+    expected = metrics.evaluate(A, B, A, metrics=["EN", "VIF"])
+    for kind in (np.uint16, np.int32, ">f4", np.float64):
+        found = inspect.unwrap(metrics.evaluate)(
+            *(v.astype(kind) for v in (A, B, A)), ["EN", "VIF"]
+        )
+        np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-5)
 
 
 def test_what_is_no_number_is_undefined():

@@ -61,6 +61,11 @@ def test_a_name_is_no_formula(runs):
         (["bad"], "metrics.jsonl is damaged at [1, 2]; remove that line"),
         (["bytes"], "metrics.jsonl is damaged at \ufffd\ufffd; remove that line"),
         (["words"], 'metrics.jsonl is damaged at {"step": 1, "loss": "abc"}; remove that line'),
+        (
+            ["run1", "--out=curves.pdf"],
+            "--out=curves.pdf is no name of a picture; give one that ends",
+        ),
+        (["run1", "--out=run1/metrics.jsonl"], "metrics.jsonl is no name of a picture"),
         (["empty"], "no run has logged anything; there is nothing yet"),
     ],
 )

@@ -1,9 +1,11 @@
 """Every method of the selective scan against a float64 loop that shares no code with it."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,11 +13,13 @@ from hypothesis import strategies as st
 
 import smc_jax
 from smc_jax.selective_scan import METHODS as ALL
-from smc_jax.selective_scan import _check, analytic, selective_scan
+from smc_jax.selective_scan import analytic, selective_scan
 
 # Those that run on every platform; the kernels have tests of their own.
 METHODS = [method for method in ALL if method != "pallas"]
 ANALYTIC = [method for method in analytic.METHODS if method != "pallas"]
+# Where no test checks the types.
+unchecked = inspect.unwrap(selective_scan)
 NAMES = ("x", "dt", "A", "B", "C", "D", "initial_state")
 
 
@@ -334,6 +338,7 @@ def test_little_is_kept_for_the_gradient():
         ({"A": (4, 5)}, r"A has shape \(4, 5\); expected \(4, 3\)"),
         ({"B": (1, 10, 3, 3)}, "g that divides the 4 channels of x"),
         ({"C": (1, 10, 2, 3)}, r"C has shape \(1, 10, 2, 3\); expected \(1, 10, 1, 3\)"),
+        ({"B": (1, 10, 3), "C": (1, 10, 4)}, r"C has shape \(1, 10, 4\); expected \(1, 10, 3\)"),
         ({"D": (3,)}, r"D has shape \(3,\); expected \(4,\)"),
         ({"initial_state": (1, 3, 4)}, r"initial_state has .*; expected \(1, 4, 3\)"),
     ],
@@ -353,10 +358,43 @@ def test_what_does_not_fit_is_named(change, message):
     given = {"method": "auto", "chunk": None} | shapes | change
     values = {k: jnp.zeros(v) if isinstance(v, tuple) else v for k, v in given.items()}
     with pytest.raises(ValueError, match=message):
-        _check(**values)
+        unchecked(**values)
 
 
-def test_integers_are_refused():
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": jnp.zeros((1, 10, 4), int)}, "x is int32; expected floating point"),
+        ({"A": [[1.0] * 3] * 4}, "A is of type list; expected an array"),
+        ({"B": None}, "B is of type NoneType; expected an array"),
+        ({"D": 1.0}, "D is of type float; expected an array"),
+        ({"chunk": 2.0}, "chunk is 2.0; expected an int"),
+    ],
+)
+def test_what_is_of_another_type_is_named(change, message):
     x, dt, A, B, C, *_ = draw(1, 10, 1, 4, 3)
-    with pytest.raises(TypeError, match="x is int32; expected floating point"):
-        _check(x.astype(int), dt, A, B, C, None, None, None, None, "auto", None)
+    with pytest.raises(TypeError, match=message):
+        unchecked(**({"x": x, "dt": dt, "A": A, "B": B, "C": C} | change))
+
+
+@pytest.mark.parametrize("method", ["auto", "reference", "associative", "two_level"])
+def test_arrays_of_numpy_will_do(method):
+    arguments = draw(1, 10, 1, 4, 3)[:6]
+    np.testing.assert_array_equal(
+        unchecked(*map(np.asarray, arguments), method=method),
+        selective_scan(*arguments, method=method),
+    )
+
+
+def test_a_program_for_any_batch(monkeypatch):
+    # It compares axes, which are not known.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    x, dt, A, B, C, D = draw(3, 30, 1, 64, 16)[:6]
+
+    def run(x, dt, B, C):
+        return selective_scan(x, dt, A, B, C, D)
+
+    (b,) = jax.export.symbolic_shape("b")
+    shapes = (jax.ShapeDtypeStruct((b, *v.shape[1:]), v.dtype) for v in (x, dt, B, C))
+    program = jax.export.export(jax.jit(run))(*shapes)
+    np.testing.assert_allclose(program.call(x, dt, B, C), run(x, dt, B, C), rtol=1e-5, atol=1e-6)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from smc_jax import model, sharding, train_state, train_step
+from smc_jax import model, optim, sharding, train_state, train_step
 from smc_jax.config import Config, override
 from smc_jax.types import Batch
 
@@ -164,9 +164,28 @@ def test_step_that_is_not_finite_is_skipped_and_counted(poison):
     state, metrics, _ = stepped({"train.ema": 0.9}, batch, steps=2, change=change)
     assert (metrics["skipped"], metrics["bad"]) == (2, 2)
     assert (int(state.step), int(state.skipped), int(state.bad)) == (2, 2, 2)
-    for name in ("params", "opt_state", "ema", "importance"):
+    for name in ("params", "ema", "importance"):
         mine, theirs = getattr(state, name), getattr(begun, name)
         jax.tree.map(np.testing.assert_array_equal, mine, theirs)
+    _, (adam, schedule) = state.opt_state
+    jax.tree.map(np.testing.assert_array_equal, adam, begun.opt_state[1][0])
+    assert int(schedule.count) == 2
+
+
+def test_learning_rate_that_is_logged_is_the_one_that_is_applied():
+    """After skipped steps too; the first step that Adam makes has the size of the rate."""
+    values = {"optim.lr": 1e-2, "optim.schedule": "step", "optim.period": 1}
+    cfg = override(Config(), SMALL | values)
+    begun = train_state.create(cfg, model.build(cfg.model), sharding.one_device())
+
+    def change(state):
+        opt_state = optim.advanced(state.opt_state, jnp.int32(2))
+        return dataclasses.replace(state, step=jnp.int32(2), opt_state=opt_state)
+
+    state, metrics, _ = stepped(values, images(), change=change)
+    assert float(metrics["lr"]) == pytest.approx(1e-2 / 4)
+    moved = jax.tree.map(lambda x, y: float(abs(x - y).max()), state.params, begun.params)
+    assert max(jax.tree.leaves(moved)) == pytest.approx(1e-2 / 4, rel=1e-3)
 
 
 def test_good_step_ends_a_row_of_bad_ones():

@@ -224,7 +224,7 @@ def test_speed_leaves_out_the_step_that_was_compiled(monkeypatch, capsys):
     rate = shown.pairs_per_second(10)
     shown.write(10, {"loss": 1.25, "skipped": 0, "host/pairs_per_second": rate}, {})
     shown.close()
-    assert capsys.readouterr().out == "step 10/107  loss 1.2500  0.20 images/s  16:10 left\n"
+    assert capsys.readouterr().out == "step 10/107  loss 1.2500  0.20 pairs/s  16:10 left\n"
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys):
@@ -239,7 +239,7 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys):
     assert out == ""
     assert "2/4" in err
     assert "loss 0.5000" in err
-    assert "images/s" in err
+    assert "pairs/s" in err
 
 
 def fixed_batch(size=2):

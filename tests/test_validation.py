@@ -135,6 +135,18 @@ def test_validation_that_cannot_be_is_refused(cfg, tmp_path, values, message):
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_validation_on_images_that_are_too_small_is_refused(cfg, tmp_path):
+    for split, size in {"train": (20, 24), "val": (16, 24)}.items():
+        for side in ("a", "b"):
+            image = np.arange(size[0] * size[1], dtype=np.uint8).reshape(size)
+            color.write(tmp_path / "pairs" / split / side / "one.png", image)
+    build.build(tmp_path / "pairs", "ivif", "small", tmp_path / "data")
+    values = {"validation.every": 1, "data.name": "small", "data.dir": str(tmp_path / "data")}
+    with pytest.raises(ConfigError, match="one of small is 24x16; metrics need images of at least"):
+        train.train(override(cfg, values), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 def test_run_that_was_not_validated_has_no_best(cfg, tmp_path):
     train.train(override(cfg, {"train.steps": 1}), tmp_path)
     with pytest.raises(ConfigError, match=r"was not validated; set config\.validation\.every"):

@@ -16,7 +16,7 @@ from flax import traverse_util
 import smc_jax
 from smc_jax import checkpoint, export, files, model, model_card, weights
 from smc_jax.config import TASKS, override
-from smc_jax.errors import ConfigError, InputError
+from smc_jax.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +97,15 @@ def damaged(content, how):
         "config": content.replace(b'\\"width\\": 8', b'\\"width\\": 7'),
         "field": content.replace(b'\\"width\\"', b'\\"wedth\\"'),
         "shape": content.replace(b'\\"width\\": 8', b'\\"width\\": 4'),
+        "list": safetensors_of({}, config="[]"),
+        "about": safetensors_of({}, config="{}", about="[]"),
     }[how]
 
 
-def safetensors_of(tensors):
+def safetensors_of(tensors, **header):
     import safetensors.numpy
 
-    return safetensors.numpy.save(tensors)
+    return safetensors.numpy.save(tensors, {"format": weights.FORMAT} | header if header else None)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,8 @@ def safetensors_of(tensors):
         ("config", r"header of .*width is 7; it must be even"),
         ("field", r"header of .*unknown config field model\.wedth"),
         ("shape", "does not fit its config"),
+        ("list", r"header of .*: the config is \[\]; it must hold fields"),
+        ("about", r"header of .*: about is \[\]; it must hold fields"),
     ],
 )
 def test_damage_is_told(made, tmp_path, how, message):
@@ -131,7 +135,7 @@ def test_damage_is_told(made, tmp_path, how, message):
 
 
 def test_missing_weights_are_told(tmp_path):
-    with pytest.raises(InputError, match=r"none\.safetensors cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"none\.safetensors cannot be read: No such file"):
         weights.load(tmp_path / "none.safetensors")
     with pytest.raises(ConfigError, match="holds no checkpoint"):
         weights.load(tmp_path)

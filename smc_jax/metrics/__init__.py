@@ -175,21 +175,15 @@ def evaluate(
 
     Raises:
       ConfigError: there is no such metric, set or dialect.
-      ImageError: the images differ in shape, or a side is shorter than 17 pixels.
+      ImageError: the images differ in shape, a side is shorter than 17 pixels, or they are not in
+        grey levels.
     """
     names = chosen(metrics, dialect)
-    if not jnp.shape(a) == jnp.shape(b) == jnp.shape(fused):
-        shapes = ", ".join(str(jnp.shape(v)) for v in (a, b, fused))
-        raise ImageError(f"metrics need images of one shape, not {shapes}")
-    height, width = fused.shape[-2:]
-    if min(height, width) < SMALLEST:
-        raise ImageError(
-            f"metrics need grey images of at least {SMALLEST} pixels a side, not {width}x{height}"
-        )
-    if jnp.ndim(fused) == 2:
-        scores = _scores(a, b, fused, names, dialect)
+    images = _grey(a=a, b=b, fused=fused)
+    if images[0].ndim == 2:
+        scores = _scores(*images, names, dialect)
     else:
-        each = [_scores(*images, names, dialect) for images in zip(a, b, fused, strict=True)]
+        each = [_scores(*three, names, dialect) for three in zip(*images, strict=True)]
         scores = {name: jnp.stack([score[name] for score in each]) for name in names}
     # jit returns a dict with its keys sorted.
     return {name: scores[name] for name in names}
@@ -212,6 +206,35 @@ def score(
         scores |= {name: metric.fn(truth, fused) for name, metric in TRUTH_METRICS.items()}
     values = {name: float(value) for name, value in scores.items()}
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _grey(**images: Levels) -> list[np.ndarray]:
+    """The images as arrays of one shape, of grey levels 0..255, which may be NaN or infinite.
+
+    Raises:
+      ImageError: they are not.
+    """
+    arrays = {name: np.asarray(image) for name, image in images.items()}
+    shapes = [array.shape for array in arrays.values()]
+    if len(set(shapes)) > 1 or len(shapes[0]) not in (2, 3) or not shapes[0][0]:
+        found = ", ".join(map(str, shapes))
+        raise ImageError(f"metrics need images of one shape, (h, w) or (b, h, w), not {found}")
+    height, width = shapes[0][-2:]
+    if min(height, width) < SMALLEST:
+        raise ImageError(
+            f"metrics need grey images of at least {SMALLEST} pixels a side, not {width}x{height}"
+        )
+    for name, array in arrays.items():
+        if not (jnp.issubdtype(array.dtype, jnp.integer) or array.dtype.kind in "f"):
+            raise ImageError(f"{name} is of {array.dtype}; metrics need grey levels 0..255")
+        known = array[np.isfinite(array)]
+        least, most = (known.min(), known.max()) if known.size else (0, 0)
+        if not -0.5 <= least <= most <= 255.5:
+            raise ImageError(f"{name} goes from {least} to {most}; metrics need grey levels 0..255")
+        if most <= 1 and (known % 1).any():
+            raise ImageError(f"{name} is in [0, 1]; metrics need grey levels: multiply by 255")
+    # JAX knows the byte order of the machine alone.
+    return [array.astype(array.dtype.newbyteorder("=")) for array in arrays.values()]
 
 
 def chosen(metrics: str | Sequence[str], dialect: str) -> tuple[str, ...]:

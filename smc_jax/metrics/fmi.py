@@ -96,7 +96,7 @@ def _shared(x: Window, y: Window) -> Map:
     """2 I(X;Y) / (H(X) + H(Y)) of each window; 1 where they are equal."""
     equal = jnp.all(x == y, 0)
     x, y = _counts(x), _counts(y)
-    p_x, p_y = x / jnp.sum(x, 0), y / jnp.sum(y, 0)
+    p_x, p_y = _share(x, jnp.sum(x, 0)), _share(y, jnp.sum(y, 0))
     below_x, above_x, below_y, above_y = *_cumulated(x), *_cumulated(y)
     r = _correlation(x, y)
     # The least correlated distribution is the most correlated one with the reversed y.
@@ -135,7 +135,11 @@ def _counts(x: Window) -> Window:
 def _cumulated(x: Window) -> tuple[Float[Array, "10 i j"], Float[Array, "10 i j"]]:
     """The shares of the first 0 to 9 places, and those of the rest: both without cancellation."""
     below = jnp.cumsum(jnp.pad(x, ((1, 0), (0, 0), (0, 0))), 0)
-    return below / below[-1], (below[-1] - below) / below[-1]
+    return _share(below, below[-1]), _share(below[-1] - below, below[-1])
+
+
+def _share(x: Int[Array, "*n i j"], whole: Int[Array, "i j"]) -> Float[Array, "*n i j"]:
+    return x.astype(jnp.float32) / whole.astype(jnp.float32)
 
 
 def _correlation(x: Window, y: Window) -> Map:

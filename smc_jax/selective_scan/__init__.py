@@ -4,12 +4,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float
 
 from smc_jax.selective_scan.recurrence import METHODS, check_method, recurrence
 
 __all__ = ["METHODS", "selective_scan"]
+
+OPTIONAL = ("D", "z", "dt_bias", "initial_state")
 
 Sequence = Float[Array, "b l d"]
 State = Float[Array, "b d n"]
@@ -71,11 +74,14 @@ def selective_scan(
     Raises:
       ValueError: an unknown method, an empty axis, or shapes that do not belong together;
         `pallas` for another platform than a CUDA GPU (when the platform is known) or in float64.
-      TypeError: an argument of integers or complex numbers.
+      TypeError: an argument that is no array of floating point numbers, or a chunk that is no int.
     """
+    trimmings = {"D": D, "z": z, "dt_bias": dt_bias, "initial_state": initial_state}
+    x, dt, A, B, C, D, z, dt_bias, initial_state = _checked(
+        method, chunk, x=x, dt=dt, A=A, B=B, C=C, **trimmings
+    )
     if B.ndim == 3:
         B, C = B[:, :, None], C[:, :, None]
-    _check(x, dt, A, B, C, D, z, dt_bias, initial_state, method, chunk)
     groups = B.shape[2]
     state = jnp.promote_types(x.dtype, jnp.float32)
     dt = dt.astype(state)
@@ -106,10 +112,22 @@ def selective_scan(
     return (y, rearrange(end, "n b g d -> b (g d) n")) if return_final_state else y
 
 
-def _check(x, dt, A, B, C, D, z, dt_bias, initial_state, method, chunk) -> None:
+def _checked(method: str, chunk: Any, **given: Any) -> list[Any]:
+    """The arrays that were given as JAX's, if they fit together; the rest is None still."""
     check_method(method)
+    if chunk is not None and not isinstance(chunk, int | np.integer):
+        raise TypeError(f"selective_scan: chunk is {chunk!r}; expected an int")
     if chunk is not None and chunk < 1:
         raise ValueError(f"selective_scan: chunk is {chunk}; it must be at least 1")
+    for name, value in given.items():
+        if value is None and name in OPTIONAL:
+            continue
+        if not hasattr(value, "shape"):
+            kind = type(value).__name__
+            raise TypeError(f"selective_scan: {name} is of type {kind}; expected an array")
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            raise TypeError(f"selective_scan: {name} is {value.dtype}; expected floating point")
+    x, B = given["x"], given["B"]
     if x.ndim != 3:
         raise ValueError(f"selective_scan: x has shape {x.shape}; expected (b, l, d)")
     if not x.size * B.size:
@@ -117,27 +135,26 @@ def _check(x, dt, A, B, C, D, z, dt_bias, initial_state, method, chunk) -> None:
             f"selective_scan: x has shape {x.shape} and B {B.shape}; no axis may be empty"
         )
     batch, length, width = x.shape
-    if B.ndim != 4 or width % B.shape[2]:
+    if B.ndim not in (3, 4) or (B.ndim == 4 and width % B.shape[2]):
         raise ValueError(
             f"selective_scan: B has shape {B.shape}; expected (b, l, n) or (b, l, g, n) with g "
             f"that divides the {width} channels of x"
         )
-    states = B.shape[3]
+    states = B.shape[-1]
     expected = {
-        "x": (x, (batch, length, width)),
-        "dt": (dt, (batch, length, width)),
-        "A": (A, (width, states)),
-        "B": (B, (batch, length, *B.shape[2:])),
-        "C": (C, B.shape),
-        "D": (D, (width,)),
-        "z": (z, (batch, length, width)),
-        "dt_bias": (dt_bias, (width,)),
-        "initial_state": (initial_state, (batch, width, states)),
+        "x": (batch, length, width),
+        "dt": (batch, length, width),
+        "A": (width, states),
+        "B": (batch, length, *B.shape[2:]),
+        "C": B.shape,
+        "D": (width,),
+        "z": (batch, length, width),
+        "dt_bias": (width,),
+        "initial_state": (batch, width, states),
     }
-    for name, (value, shape) in expected.items():
-        if value is None:
-            continue
-        if value.shape != shape:
-            raise ValueError(f"selective_scan: {name} has shape {value.shape}; expected {shape}")
-        if not jnp.issubdtype(value.dtype, jnp.floating):
-            raise TypeError(f"selective_scan: {name} is {value.dtype}; expected floating point")
+    for name, value in given.items():
+        if value is not None and value.shape != expected[name]:
+            raise ValueError(
+                f"selective_scan: {name} has shape {value.shape}; expected {expected[name]}"
+            )
+    return [value if value is None else jnp.asarray(value) for value in given.values()]

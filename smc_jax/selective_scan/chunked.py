@@ -7,6 +7,8 @@ lie side by side in blocks whose state stays in the first-level cache, block aft
 Shapes inside: m blocks, k chunks a block, t tokens a chunk, s scans side by side.
 """
 
+import jax
+import jax.export
 import jax.numpy as jnp
 from einops import rearrange, repeat
 from jax import lax
@@ -73,8 +75,11 @@ class _Fold:
     def __init__(self, shape: tuple[int, ...], states: int, chunk: int):
         self.length, self.batch, groups, width = shape
         self.scans = self.batch * groups
-        blocks = min(self.scans, -(-self.scans * width * states // BLOCK_STATE))
-        self.block = -(-self.scans // blocks)
+        self.block = self.scans
+        # Exported for any batch (`jax.export`), the scans are in one block.
+        if not jax.export.is_symbolic_dim(self.scans):
+            blocks = min(self.scans, -(-self.scans * width * states // BLOCK_STATE))
+            self.block = -(-self.scans // blocks)
         self.chunk = chunk
 
     def tokens(self, x, dt, B, C) -> Tokens:

@@ -3,7 +3,7 @@ safetensors file. Those of this folder come with the package, each with a model 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 
 from smc_jax import color, files, model
 from smc_jax.config import Config
-from smc_jax.errors import ConfigError
+from smc_jax.errors import ConfigError, ImageError
 
 FOLDER = Path(__file__).parent
 SUFFIX = ".safetensors"
@@ -90,13 +90,23 @@ def located(name_or_path: str | Path) -> Path:
     return FOLDER / f"{name}{SUFFIX}" if name in packaged() else Path(name)
 
 
+def version(name_or_path: str | Path) -> Hashable:
+    """What differs once there are other weights of that name: places and times of their files."""
+    path = located(name_or_path).absolute()
+    found = [path, *path.glob("*"), *path.glob("checkpoints/*"), *path.parent.glob("checkpoints/*")]
+    return tuple((file, file.stat().st_mtime_ns) for file in found if file.exists())
+
+
 def read(path: str | Path) -> Weights:
     """Reads a weight file; its parameters come in float32.
 
     Raises:
       ConfigError: it is missing, damaged, of another version, or does not fit its own config.
     """
-    color.content(path)  # A clear message where it is missing, a folder, a pipe, ...
+    try:
+        color.content(path)  # A clear message where it is missing, a folder, a pipe, ...
+    except ImageError as error:
+        raise ConfigError(str(error)) from None
     try:
         with safetensors.safe_open(path, framework="flax") as file:
             header = file.metadata() or {}
@@ -110,6 +120,8 @@ def read(path: str | Path) -> Weights:
         )
     try:
         config, about = Config.from_json(header["config"]), json.loads(header["about"])
+        if not isinstance(about, dict):
+            raise ConfigError(f"about is {about!r:.40}; it must hold fields")
     except (ConfigError, KeyError, ValueError) as error:
         raise ConfigError(f"the header of {path}: {error}") from None
     return Weights(config, fitted(config, flat, path), about)
