@@ -132,8 +132,6 @@ class Loss:
     """Share of the sources' edges (Qabf) that F loses; not in the paper."""
     structure: float = 0.0
     """Distance from the stronger structure of the sources (MEF-SSIM); not in the paper."""
-    artefacts: float = 0.0
-    """Slopes, fine and coarse, that are steeper in F than in both sources; not in the paper."""
     truth: float = 0.0
     """L1 distance to the ground truth of pairs that have one, and of the gradients; not in the
     paper."""

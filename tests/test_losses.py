@@ -11,7 +11,6 @@ import pytest
 from smc_jax import losses
 from smc_jax.config import Loss
 from smc_jax.losses import (
-    artefacts,
     contrastive,
     correlation,
     edges,
@@ -44,7 +43,6 @@ OURS = {
     "fidelity": 4.0,
     "edges": 5.0,
     "structure": 6.0,
-    "artefacts": 8.0,
     "truth": 7.0,
 }
 
@@ -88,7 +86,6 @@ def test_terms_go_where_their_names_say():
         "fidelity": fidelity.fidelity_loss(f, a, b),
         "edges": edges.edge_loss(f, a, b),
         "structure": structure.structure_loss(f, a, b),
-        "artefacts": artefacts.artefact_loss(f, a, b),
         "truth": truth.truth_loss(f, t),
     }
     chex.assert_trees_all_close(terms, expected)

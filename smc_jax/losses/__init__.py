@@ -5,7 +5,6 @@ from jaxtyping import Array, Float
 
 from smc_jax import config
 from smc_jax.losses import experts
-from smc_jax.losses.artefacts import artefact_loss
 from smc_jax.losses.contrastive import feature_contrast, pixel_contrast
 from smc_jax.losses.correlation import correlation_loss
 from smc_jax.losses.edges import edge_loss, gradient_loss
@@ -50,7 +49,6 @@ def total(
         "fidelity": lambda: fidelity_loss(*images),
         "edges": lambda: edge_loss(*images),
         "structure": lambda: structure_loss(*images),
-        "artefacts": lambda: artefact_loss(*images),
     }
     if (truth := batch.truth) is not None:
         terms["truth"] = lambda: truth_loss(fused, truth)
