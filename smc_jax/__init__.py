@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 from smc_jax.selective_scan import selective_scan
 
 if TYPE_CHECKING:
+    from smc_jax.compilation import use_cache as use_cache
     from smc_jax.fusion import fuse as fuse
     from smc_jax.model import SMCMamba
 
 __version__ = "0.1.0"
-__all__ = ["fuse", "load", "selective_scan"]
+__all__ = ["fuse", "load", "selective_scan", "use_cache"]
 
 
 def load(name_or_path: str | Path) -> "tuple[SMCMamba, Any]":
@@ -33,4 +34,12 @@ def __getattr__(name: str) -> Any:
         from smc_jax.fusion import fuse
 
         return fuse
+    if name == "use_cache":
+        from smc_jax.compilation import use_cache
+
+        return use_cache
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -51,8 +51,8 @@ def fuse(
       are not, otherwise "h w"; a batch "b h w c" if a source is, with its c (3 if there are both).
 
     Raises:
-      InputError: an image cannot be used, their sizes differ, or there is no such task or no such
-        weights.
+      InputError: an image cannot be used, their sizes differ, there is no such task or no such
+        weights, or `max_memory` is too little.
     """
     tasks.check(task)
     (a, channels_a), (b, channels_b) = _images(a, "a"), _images(b, "b")
@@ -60,6 +60,8 @@ def fuse(
         raise ImageError(f"a holds {len(a)} images and b {len(b)}; give as many of both")
     if isinstance(max_memory, str):
         max_memory = memory.parse(max_memory)
+    elif max_memory is not None:
+        memory.check(max_memory, f"max_memory={max_memory}")
     results = []
     for one, other in zip(a, b, strict=True):
         color.same_size(one, other, "the sources")

@@ -55,7 +55,7 @@ def parse(text: str) -> int:
     `2GiB`, of 1024.
 
     Raises:
-      ConfigError: it is no size, or less than a tile needs in a network of the default width.
+      ConfigError: it is no size, or too little; see `check`.
     """
     form = rf"(\d+(?:\.\d+)?)\s*(?:([{_UNITS}])(i?))?B?"
     match = re.fullmatch(form, text.strip(), re.ASCII | re.IGNORECASE)
@@ -63,8 +63,15 @@ def parse(text: str) -> int:
         raise ConfigError(f"{text!r} is no size of memory; give one such as 2GB or 500MB")
     power = _UNITS.index(match[2].upper()) + 1 if match[2] else 0
     size = int(Decimal(match[1]) * (1024 if match[3] else 1000) ** power)
+    check(size, repr(text))
+    return size
+
+
+def check(size: int, name: str) -> None:
+    """Raises ConfigError, with the name of the size, if so many bytes are less than a tile needs in
+    a network of the default width.
+    """
     least = tiles.AREA * per_pixel(config.Model())
     if size < least:
         enough = f"give at least {math.ceil(least / 1e6)}MB"
-        raise ConfigError(f"{text!r} is less memory than a tile needs; {enough}")
-    return size
+        raise ConfigError(f"{name} is less memory than a tile needs; {enough}")

@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[1]
 COMPILE = """
 import resource, signal
 import jax
-from smc_jax.compilation import use_cache
-use_cache()
+import smc_jax
+smc_jax.use_cache()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))

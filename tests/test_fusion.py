@@ -181,6 +181,8 @@ def test_wrong_choices(fuse):
         smc_jax.fuse(A, B, task="xyz")
     with pytest.raises(ConfigError, match="'many' is no size of memory"):
         fuse(A, B, max_memory="many")
+    with pytest.raises(ConfigError, match="max_memory=10 is less memory than a tile needs"):
+        fuse(A, B, max_memory=10)
 
 
 def test_task_chooses_the_weights(path, tmp_path, monkeypatch):

@@ -168,6 +168,7 @@ def test_vmap_equals_batch(method):
 
 def test_the_package_offers_the_function():
     assert smc_jax.selective_scan is selective_scan
+    assert set(smc_jax.__all__) <= set(dir(smc_jax))
 
 
 def test_one_group_may_be_left_out():
