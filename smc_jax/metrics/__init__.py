@@ -229,7 +229,8 @@ def _grey(**images: Levels) -> list[np.ndarray]:
             raise ImageError(f"{name} is of {array.dtype}; metrics need grey levels 0..255")
         known = array[np.isfinite(array)]
         least, most = (known.min(), known.max()) if known.size else (0, 0)
-        if not -0.5 <= least <= most <= 255.5:
+        # Metrics clip what a sharpened image has beyond black and white; more is another scale.
+        if not -255 <= least <= most <= 510:
             raise ImageError(f"{name} goes from {least} to {most}; metrics need grey levels 0..255")
         if most <= 1 and (known % 1).any():
             raise ImageError(f"{name} is in [0, 1]; metrics need grey levels: multiply by 255")
