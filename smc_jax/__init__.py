@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smc_jax.compilation import use_cache
 from smc_jax.selective_scan import selective_scan
 
 if TYPE_CHECKING:
-    from smc_jax.compilation import use_cache as use_cache
     from smc_jax.fusion import fuse as fuse
     from smc_jax.model import SMCMamba
 
@@ -34,10 +34,6 @@ def __getattr__(name: str) -> Any:
         from smc_jax.fusion import fuse
 
         return fuse
-    if name == "use_cache":
-        from smc_jax.compilation import use_cache
-
-        return use_cache
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

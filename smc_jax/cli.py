@@ -55,9 +55,9 @@ def fuse(given: argparse.Namespace) -> int:
     compilation.use_cache()
 
     @functools.cache
-    def network() -> tuple[fusion.Fuser, str | None]:
+    def network() -> tuple[fusion.Fuser, str]:
         if given.weights:
-            return fusion.fuser(given.weights), None if given.task == "auto" else given.task
+            return fusion.fuser(given.weights), given.task
         task = _judge(todo) if given.task == "auto" else given.task
         return fusion.fuser(weights.for_task(task)), task
 

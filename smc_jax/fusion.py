@@ -66,12 +66,11 @@ def fuse(
     for one, other in zip(a, b, strict=True):
         color.same_size(one, other, "the sources")
         if weights is None:
-            named = tasks.resolve(task, one, other)[0]
-            network = fuser(for_task(named))
+            kind = tasks.resolve(task, one, other)[0]
+            network = fuser(for_task(kind))
         else:
-            named = None if task == "auto" else task
-            network = fuser(weights)
-        results.append(network(one, other, max_memory, named))
+            kind, network = task, fuser(weights)
+        results.append(network(one, other, max_memory, kind))
     if channels_a is None or channels_b is None:
         return results[0]
     channels = max(channels_a, channels_b)
@@ -119,7 +118,7 @@ class Fuser:
         self._overview = Overview(cfg.model) if cfg.model.mafe and cfg.model.fr_scan else None
 
     def __call__(
-        self, a: Stored, b: Stored, max_memory: int | None = None, task: str | None = None
+        self, a: Stored, b: Stored, max_memory: int | None = None, task: str = "auto"
     ) -> Stored:
         """Fuses two aligned images, grey or colour, of 8 or 16 bits or in floats.
 
@@ -128,14 +127,15 @@ class Fuser:
             brighter of two exposures is, the two change places.
           b: the second source, of the same size.
           max_memory: see `luma`.
-          task: what the sources are, which their order and colour depend on; by default what the
-            network was trained for. `general` is judged from the images.
+          task: what the sources are, which their order and colour depend on; `auto` is what the
+            network was trained for, and `general` is judged from the images.
 
         Raises:
           ImageError: they differ in size, or are smaller than 16x16.
         """
         color.same_size(a, b, "the sources")
-        task = task or self._task
+        if task == "auto":
+            task = self._task
         if task == "general":
             task = tasks.resolve("auto", a, b)[0]
         a, b = tasks.in_order(task, a, b)

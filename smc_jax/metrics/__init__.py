@@ -225,7 +225,7 @@ def _grey(**images: Levels) -> list[np.ndarray]:
             f"metrics need grey images of at least {SMALLEST} pixels a side, not {width}x{height}"
         )
     for name, array in arrays.items():
-        if not (jnp.issubdtype(array.dtype, jnp.integer) or array.dtype.kind in "f"):
+        if array.dtype.kind not in "iuf":
             raise ImageError(f"{name} is of {array.dtype}; metrics need grey levels 0..255")
         known = array[np.isfinite(array)]
         least, most = (known.min(), known.max()) if known.size else (0, 0)

@@ -7,11 +7,9 @@ lie side by side in blocks whose state stays in the first-level cache, block aft
 Shapes inside: m blocks, k chunks a block, t tokens a chunk, s scans side by side.
 """
 
-import jax
-import jax.export
 import jax.numpy as jnp
 from einops import rearrange, repeat
-from jax import lax
+from jax import export, lax
 
 from smc_jax.selective_scan import tokens
 from smc_jax.selective_scan.tokens import Tokens
@@ -77,7 +75,7 @@ class _Fold:
         self.scans = self.batch * groups
         self.block = self.scans
         # Exported for any batch (`jax.export`), the scans are in one block.
-        if not jax.export.is_symbolic_dim(self.scans):
+        if not export.is_symbolic_dim(self.scans):
             blocks = min(self.scans, -(-self.scans * width * states // BLOCK_STATE))
             self.block = -(-self.scans // blocks)
         self.chunk = chunk
