@@ -101,6 +101,7 @@ SHAPES = {
     "several blocks of scans": (5, 9, 3, 16, 16),
     "scalar channels": (600, 7, 1, 1, 4),
     "several chunks": (1, 150, 1, 8, 16),
+    "wide scans, which the gradient divides": (2, 70, 2, 64, 8),
 }
 
 

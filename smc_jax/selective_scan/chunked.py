@@ -7,6 +7,8 @@ lie side by side in blocks whose state stays in the first-level cache, block aft
 Shapes inside: m blocks, k chunks a block, t tokens a chunk, s scans side by side.
 """
 
+import math
+
 import jax.numpy as jnp
 from einops import rearrange, repeat
 from jax import export, lax
@@ -18,6 +20,8 @@ from smc_jax.selective_scan.tokens import Tokens
 # this size, six in the gradient, leave a 48 KiB cache. Both passes take the same, so that they
 # share the arrays that are laid out for it.
 BLOCK_STATE = 2048
+# Over more channels XLA sums by windows first, in a slow loop: the gradient divides wider scans.
+SUMMED = 32
 
 
 def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int):
@@ -41,17 +45,25 @@ def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int):
 
 def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
     """See `analytic.Method`."""
-    fold = _Fold(x.shape, A.shape[0], chunk)
+    width = x.shape[-1]
+    parts = (width // SUMMED,) if width > SUMMED and width % SUMMED == 0 else ()
+    fold = _Fold(x.shape, A.shape[0], chunk, parts)
 
     def block(inputs):
         A, dend, *sequence = inputs
 
         def one_chunk(carry, inputs):
+            *carry, room = carry
             start, part, dy = inputs
-            return tokens.gradients(carry, start, A, part, dy, reverse=reverse)
+            room = _recompute(room, start, A, part, reverse=reverse)
+            carry, found = _adjoint(carry, room, A, part, dy, reverse=reverse)
+            return (*carry, room), found
 
-        carry = dend, jnp.zeros_like(A)
-        return lax.scan(one_chunk, carry, tuple(sequence), reverse=not reverse)
+        # `lax.scan` fills what it returns with zeros first, and would for each chunk anew.
+        room = (jnp.zeros((chunk, *dend.shape), dend.dtype),) * 2
+        carry = dend, jnp.zeros_like(A), room
+        (*carry, _), found = lax.scan(one_chunk, carry, tuple(sequence), reverse=not reverse)
+        return carry, found
 
     inputs = (
         fold.parameters(A),
@@ -65,13 +77,54 @@ def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
     return dx, ddt, fold.state_back(dA).sum(1), dB, dC, fold.state_back(dstart)
 
 
+def _recompute(room, start, A, part: Tokens, *, reverse: bool):
+    """Of each token of a chunk exp(dt A), and what that leaves of the state before, into `room`."""
+
+    def step(carry, token):
+        h, (decays, kept) = carry
+        i, *token = token
+        a = tokens.decay(h.shape, token[1], A)
+        x, dt, B, _ = tokens.split(h.shape, *token)
+        left = a * h
+        decays = lax.dynamic_update_index_in_dim(decays, a, i, 0)
+        kept = lax.dynamic_update_index_in_dim(kept, left, i, 0)
+        return (left + (dt * x) * B, (decays, kept)), None
+
+    places = jnp.arange(part.x.shape[0], dtype=jnp.uint32)
+    return lax.scan(step, (start, room), (places, *part), reverse=reverse)[0][1]
+
+
+def _adjoint(carry, room, A, part: Tokens, dy, *, reverse: bool):
+    """As `tokens.gradients`, from what `_recompute` has kept."""
+
+    def step(carry, token):
+        q, dA = carry
+        *token, dy, (a, kept) = token
+        x, dt, B, C = tokens.split(q.shape, *token)
+        dy = dy.reshape(dt.shape)
+        # Without the barrier XLA computes g anew for each of the sums.
+        g = lax.optimization_barrier(q + C * dy)
+        found, slope = tokens.slopes(g, kept, A, x, dt, B, dy)
+        return (g * a, dA + slope), found
+
+    return lax.scan(step, tuple(carry), (*part, dy, room), reverse=not reverse)
+
+
 class _Fold:
     """Lays scans out in blocks and chunks, and back. Zeros fill both: a token with dt = 0 and
     x = 0 leaves the state as it is. A single block costs no copy.
+
+    Args:
+      shape: that of x.
+      states: numbers of state of a channel.
+      parts: axes "d" of states become "p d", p of them.
     """
 
-    def __init__(self, shape: tuple[int, ...], states: int, chunk: int):
+    def __init__(
+        self, shape: tuple[int, ...], states: int, chunk: int, parts: tuple[int, ...] = ()
+    ):
         self.length, self.batch, groups, width = shape
+        self.width = *parts, width // math.prod(parts)
         self.scans = self.batch * groups
         self.block = self.scans
         # Exported for any batch (`jax.export`), the scans are in one block.
@@ -104,22 +157,24 @@ class _Fold:
         return rearrange(v[: self.length, :, : self.scans], "l n (b g) -> l n b g", b=self.batch)
 
     def parameters(self, A):
-        """ "n g d" as "m n s d", again for each of the batch."""
+        """ "n g d" as "m n s *d", again for each of the batch."""
         return self.state(repeat(A, "n g d -> n b g d", b=self.batch))
 
     def state(self, h):
-        """ "n b g d" as "m n s d"."""
+        """ "n b g d" as "m n s *d"."""
         return self.states(h[None])[:, 0]
 
     def state_back(self, h):
         return self.states_back(h[:, None])[0]
 
     def states(self, h):
-        """ "k n b g d" as "m k n s d"."""
+        """ "k n b g d" as "m k n s *d"."""
         h = self._fill(rearrange(h, "k n b g d -> k n (b g) d"), scans=2)
-        return rearrange(h, "k n (m s) d -> m k n s d", s=self.block)
+        h = rearrange(h, "k n (m s) d -> m k n s d", s=self.block)
+        return h.reshape(*h.shape[:-1], *self.width)
 
     def states_back(self, h):
+        h = h.reshape(*h.shape[:4], -1)
         h = rearrange(h, "m k n s d -> k n (m s) d")[:, :, : self.scans]
         return rearrange(h, "k n (b g) d -> k n b g d", b=self.batch)
 

@@ -6,6 +6,7 @@ one (a single scan) would make the compiler copy the whole array. A may have axe
 where scans share it.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -31,7 +32,7 @@ def outputs(
     """The state after a chunk, and y of its tokens."""
 
     def step(h, token):
-        x, dt, B, C = _split(h.shape, *token)
+        x, dt, B, C = split(h.shape, *token)
         h = jnp.exp(dt * A) * h + (dt * x) * B
         return h, (h * C).sum(0).reshape(-1)
 
@@ -42,7 +43,7 @@ def ends(start: State, A: Float[Array, "n *#s d"], tokens: Tokens, *, reverse: b
     """The state after a chunk alone."""
 
     def step(h, token):
-        x, dt, B, _ = _split(h.shape, *token)
+        x, dt, B, _ = split(h.shape, *token)
         return jnp.exp(dt * A) * h + (dt * x) * B, None
 
     return lax.scan(step, start, tokens, reverse=reverse)[0]
@@ -55,7 +56,7 @@ def adjoint_ends(
 
     def step(q, token):
         *token, dy = token
-        _, dt, _, C = _split(q.shape, *token)
+        _, dt, _, C = split(q.shape, *token)
         return jnp.exp(dt * A) * (q + C * dy.reshape(dt.shape)), None
 
     return lax.scan(step, q, (*tokens, dy), reverse=not reverse)[0]
@@ -80,45 +81,57 @@ def gradients(
     """
 
     def recompute(h, token):
-        x, dt, B, _ = _split(h.shape, *token)
+        x, dt, B, _ = split(h.shape, *token)
         return jnp.exp(dt * A) * h + (dt * x) * B, h
 
     def step(carry, token):
-        # With q the gradient that reaches a state from later tokens, g = q + C dy is its whole
-        # gradient, and a g, with a = exp(dt A), what it hands to the state before.
         q, dA = carry
         *token, dy, before = token
-        a = _decay(q.shape, token[1], A)
-        x, dt, B, C = _split(q.shape, *token)
+        a = decay(q.shape, token[1], A)
+        x, dt, B, C = split(q.shape, *token)
         dy = dy.reshape(dt.shape)
-        entering = dt * x
         g = q + C * dy
-        kept = a * before
-        h = kept + entering * B
-        slope = g * kept
-        through_B = (g * B).sum(0)
-        found = Tokens(
-            x=through_B * dt,
-            dt=(slope * A).sum(0) + through_B * x,
-            B=(g * entering).sum(-1),
-            C=(h * dy).sum(-1),
-        )
-        return (g * a, dA + slope * dt), Tokens(*(v.reshape(-1) for v in found))
+        found, slope = slopes(g, a * before, A, x, dt, B, dy)
+        return (g * a, dA + slope), found
 
     _, before = lax.scan(recompute, start, tokens, reverse=reverse)
     return lax.scan(step, carry, (*tokens, dy, before), reverse=not reverse)
 
 
-def _split(shape, x, dt, B, C):
-    """One token's x and dt as "*s d", its B and C as "n *s 1"."""
+def slopes(g: State, kept: State, A, x, dt, B, dy) -> tuple[Tokens, State]:
+    """The gradients of one token, as loops write them, and what it adds to that of A.
+
+    Args:
+      g: the gradient of the state h after the token: q, which reaches h from later ones, and C dy.
+        What it hands to the state before is exp(dt A) g.
+      kept: of h, what was left of the state before, exp(dt A) times that.
+    """
+    shared = tuple(axis for axis in range(1, B.ndim) if B.shape[axis] == 1)
+    entering = dt * x
+    slope = g * kept
+    through_B = (g * B).sum(0)
+    found = Tokens(
+        x=through_B * dt,
+        dt=(slope * A).sum(0) + through_B * x,
+        B=(g * entering).sum(shared),
+        C=((kept + entering * B) * dy).sum(shared),
+    )
+    return Tokens(*(v.reshape(-1) for v in found)), slope * dt
+
+
+def split(shape, x, dt, B, C):
+    """One token's x and dt as "*s d", its B and C as "n *s 1", or, where the last of the scans are
+    parts of one and share them, as "n *s 1 1".
+    """
     states, *scans, width = shape
+    rows = scans if B.size == states * math.prod(scans) else [*scans[:-1], 1]
     return (
         *(v.reshape(*scans, width) for v in (x, dt)),
-        *(v.reshape(states, *scans, 1) for v in (B, C)),
+        *(v.reshape(states, *rows, 1) for v in (B, C)),
     )
 
 
-def _decay(shape, dt, A):
+def decay(shape, dt, A):
     """exp(dt A) of one token as "n *s d"."""
     if A.shape != shape:
         return jnp.exp(dt.reshape(shape[1:]) * A)
