@@ -156,7 +156,8 @@ def main() -> None:
         return _list()
     if DATASET not in DATASETS:
         raise BuildError(
-            f"give a data set or list: python -m data_prep NAME …; it may be {', '.join(DATASETS)}"
+            f"give a data set, pairs (for your own) or list: python -m data_prep NAME …; "
+            f"it may be {', '.join(DATASETS)}"
         )
     if not values.source:
         raise BuildError("give --source, a folder or an archive; see python -m data_prep list")

@@ -13,7 +13,7 @@ CHANNELS = 4 + 2 * LEVELS
 """What `blend` needs for a pixel."""
 WINDOWS = (1, 2, 3)
 """Where contrast is measured: windows of the width of the bands of these numbers, from 0."""
-FAINT = 4 / 255
+BLACK = 4 / 255
 """Luma above which all is added to the mean that there is to add."""
 SPLINE = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 """The cubic B-spline, with which the à trous wavelet smooths."""
@@ -62,7 +62,7 @@ def blend(
         rest += 2 * nn.sigmoid(strength[..., i, None]) * own
         rest -= detail_b + share * (detail_a - detail_b)
     brighter = jnp.maximum(a, b)
-    fused = b + share * (a - b) + rest * jnp.minimum(1.0, brighter / FAINT)
+    fused = b + share * (a - b) + rest * jnp.minimum(1.0, brighter / BLACK)
     if faint:
         fused = brighter + jnp.minimum(1.0, 255 / faint * brighter) * (fused - brighter)
     return fused.clip(jnp.minimum(a, b), brighter) if within else fused

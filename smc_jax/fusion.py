@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 from tqdm import tqdm
 
-from smc_jax import border, coarse, color, config, memory, model, moe, tasks, tiles, workers
+from smc_jax import border, coarse, color, config, given, memory, model, moe, tasks, tiles, workers
 from smc_jax.coarse import Overview
 from smc_jax.color import Luma, Stored
 from smc_jax.errors import ImageError
@@ -55,7 +55,7 @@ def fuse(
         weights, or `max_memory` is too little.
     """
     tasks.check(task)
-    (a, channels_a), (b, channels_b) = _images(a, "a"), _images(b, "b")
+    (a, channels_a), (b, channels_b) = given.images(a, "a"), given.images(b, "b")
     if len(a) != len(b) or (channels_a is None) != (channels_b is None):
         raise ImageError(f"a holds {len(a)} images and b {len(b)}; give as many of both")
     if isinstance(max_memory, str):
@@ -238,37 +238,6 @@ class _Compiled:
             result = self._function(*args)
             self._known.add(shapes)
         return result
-
-
-def _images(images: Any, side: str) -> tuple[list[Stored], int | None]:
-    """The images of an argument of `fuse`, and c of their batch "b h w c": 0 of a batch "b h w",
-    None where there is no batch.
-    """
-    if isinstance(images, str | Path):
-        return [color.read(images)], None
-    array = np.asarray(images)
-    # NumPy knows no bfloat16, and computes in the byte order of the machine.
-    kind = np.float32 if array.dtype == jnp.bfloat16 else array.dtype.newbyteorder("=")
-    array = array.astype(kind, copy=False)
-    last = array.shape[-1] if array.ndim else 0
-    if array.ndim == 3 and last == 4:
-        raise ImageError(f"{side} has the shape {array.shape}; leave its transparency out")
-    if array.ndim == 3 and last == 1:
-        raise ImageError(f"{side} has the shape {array.shape}; leave its last axis out")
-    if array.ndim not in (2, 3, 4) or not array.size or (array.ndim == 4 and last not in (1, 3)):
-        raise ImageError(
-            f"{side} has the shape {array.shape}; give (h, w), (h, w, 3), or a batch (b, h, w), "
-            "(b, h, w, 1) or (b, h, w, 3)"
-        )
-    if array.dtype not in (np.uint8, np.uint16) and not np.issubdtype(array.dtype, np.floating):
-        raise ImageError(f"{side} is of {array.dtype}; give uint8, uint16, or floats in [0, 1]")
-    if np.issubdtype(array.dtype, np.floating) and not ((array >= 0) & (array <= 1)).all():
-        raise ImageError(f"{side} has values outside [0, 1], or NaN; scale its floats to [0, 1]")
-    if array.ndim == 2 or (array.ndim == 3 and last == 3):
-        return [array], None
-    if array.ndim == 3:
-        return list(array), 0
-    return list(array[..., 0] if last == 1 else array), last
 
 
 def _batch(image: Luma) -> Float[np.ndarray, "1 h w 1"]:

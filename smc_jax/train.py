@@ -88,13 +88,15 @@ def train(cfg: Config, workdir: str | Path) -> int:
         if state is None:
             state = _begin(cfg, network, mesh)
         start, last = int(state.step), cfg.train.steps
+        changes = checkpoint.changes(checkpoints, start, cfg) if start else []
         if start >= last:
-            processes.tell(f"{workdir} is trained: step {start} of {last}")
-            return 0
-        if start:
+            processes.tell(f"{workdir} is trained: step {start}; config.train.steps is {last}")
+        elif start:
             processes.tell(f"{workdir}: going on from step {start}")
-            for change in checkpoint.changes(checkpoints, start, cfg):
-                processes.tell(change)
+        for change in changes:
+            processes.tell(change)
+        if start >= last:
+            return 0
         if mesh.size > 1 or cfg.train.accumulate > 1:
             processes.tell(
                 f"batch {cfg.data.batch}: {mesh.size} devices x {cfg.train.accumulate} parts x "

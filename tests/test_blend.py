@@ -13,7 +13,7 @@ SIZE = 20, 33
 
 @pytest.fixture(scope="module")
 def sources():
-    return jax.random.uniform(jax.random.key(3), (2, 1, *SIZE, 1), minval=blend.FAINT)
+    return jax.random.uniform(jax.random.key(3), (2, 1, *SIZE, 1), minval=blend.BLACK)
 
 
 def logit(share):

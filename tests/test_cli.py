@@ -418,6 +418,14 @@ def test_globs_find_one_name_twice(smc_fuse):
     assert "s/x_ir.png has the name of s/x_ir.jpg; keep one of them" in err
 
 
+def test_many_images_are_not_fused_with_themselves(smc_fuse):
+    for name in ("x", "y"):
+        save(f"s/{name}.png", GREY)
+    status, _, err = smc_fuse("s/*.png", "s/", "-o", "fused")
+    told = "error: s/*.png and s/ are the same images; give the two sources of each pair\n"
+    assert (status, err, os.path.exists("fused")) == (2, told, False)
+
+
 def test_wildcards_that_stand_for_nothing(smc_fuse):
     for name in ("ir", "vis", "ir2", "vis2"):
         save(f"s/{name}.png", GREY)
@@ -605,9 +613,10 @@ runpy.run_module("smc_jax.cli", run_name="__main__")
 def test_interrupt_in_the_middle(weights, tmp_path, number, status):
     for i in range(400):
         save(tmp_path / f"ir/{i}.png", np.roll(GREY, i))
+        save(tmp_path / f"vis/{i}.png", np.roll(B, i))
     environment = {**os.environ, "SMC_JAX_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
     run = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTIBLE, "ir", "ir", "-o", "out", f"--weights={weights}"],
+        [sys.executable, "-c", INTERRUPTIBLE, "ir", "vis", "-o", "out", f"--weights={weights}"],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,

@@ -368,7 +368,7 @@ def test_command(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["mrsr"], "give a data set or list"),
+        (["mrsr"], "give a data set, pairs (for your own) or list"),
         (["msrs"], "give --source"),
         (["msrs", "--source=none"], "--source=none does not exist"),
         (["msrs", "--source=.", "--task=mdif"], "--task is for pairs; msrs is for ivif"),

@@ -152,10 +152,11 @@ def test_shapes_that_differ():
         (np.zeros((0, *A.shape)), r"images of one shape, \(h, w\) or \(b, h, w\), not"),
         (A[None, None], r"images of one shape, \(h, w\) or \(b, h, w\), not"),
         (A[0], r"images of one shape, \(h, w\) or \(b, h, w\), not"),
+        ("fused.png", "fused is the name of a file; metrics need arrays of grey levels"),
     ],
 )
 def test_what_is_not_in_grey_levels(image, message):
-    sources = (image, image) if image.ndim != 2 else (A, B)
+    sources = (A, B) if np.ndim(image) in (0, 2) else (image, image)
     with pytest.raises(ImageError, match=message):
         inspect.unwrap(metrics.evaluate)(*sources, image, metrics=["EN"])
 

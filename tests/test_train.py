@@ -146,7 +146,7 @@ def params(workdir):
 def test_trained_run_is_left_alone(cfg, unbroken, capsys):
     before = (unbroken / "metrics.jsonl").read_bytes()
     train.train(cfg, unbroken)
-    assert "is trained: step 6 of 6" in capsys.readouterr().out
+    assert "is trained: step 6; config.train.steps is 6" in capsys.readouterr().out
     assert (unbroken / "metrics.jsonl").read_bytes() == before
 
 

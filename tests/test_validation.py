@@ -86,7 +86,7 @@ def test_damaged_scores_cost_no_checkpoint(cfg, validated, tmp_path, capsys):
     assert checkpoint.load(run).step == 6
     assert train.train(override(cfg, {"validation.every": 2, "train.ema": 0.8}), run) == 0
     told = capsys.readouterr()
-    assert "is trained: step 6 of 6" in told.out
+    assert "is trained: step 6; config.train.steps is 6" in told.out
     assert "warning: the validation of checkpoint 6 in" in told.err
     assert [p.name for p in (run / "damaged_checkpoints").iterdir()] == ["6.metrics.0"]
 

@@ -16,10 +16,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Real
 
-from smc_jax.errors import ConfigError, ImageError
+from smc_jax.errors import ConfigError
 from smc_jax.metrics import (
     artefact,
     distance,
@@ -32,9 +31,9 @@ from smc_jax.metrics import (
     structure,
     vif,
 )
+from smc_jax.metrics.given import SMALLEST as SMALLEST
+from smc_jax.metrics.given import Levels, grey
 from smc_jax.metrics.levels import Score
-
-Levels = Array | np.ndarray
 
 DIALECTS = ("cddfuse", "tang", "vifb", "mefb")
 """CDDFuse's evaluator, the MATLAB toolbox of Tang et al., and the benchmarks VIFB and MEFB."""
@@ -150,9 +149,6 @@ SETS = {
 }
 """Names of metrics: those of our tables, those of CDDFuse's tables, and all."""
 
-SMALLEST = vif.SMALLEST
-"""The least height and width of an image."""
-
 
 def evaluate(
     a: Real[Levels, "*b h w"],
@@ -179,7 +175,7 @@ def evaluate(
         grey levels.
     """
     names = chosen(metrics, dialect)
-    images = _grey(a=a, b=b, fused=fused)
+    images = grey(a=a, b=b, fused=fused)
     if images[0].ndim == 2:
         scores = _scores(*images, names, dialect)
     else:
@@ -206,36 +202,6 @@ def score(
         scores |= {name: metric.fn(truth, fused) for name, metric in TRUTH_METRICS.items()}
     values = {name: float(value) for name, value in scores.items()}
     return {name: value for name, value in values.items() if math.isfinite(value)}
-
-
-def _grey(**images: Levels) -> list[np.ndarray]:
-    """The images as arrays of one shape, of grey levels 0..255, which may be NaN or infinite.
-
-    Raises:
-      ImageError: they are not.
-    """
-    arrays = {name: np.asarray(image) for name, image in images.items()}
-    shapes = [array.shape for array in arrays.values()]
-    if len(set(shapes)) > 1 or len(shapes[0]) not in (2, 3) or not shapes[0][0]:
-        found = ", ".join(map(str, shapes))
-        raise ImageError(f"metrics need images of one shape, (h, w) or (b, h, w), not {found}")
-    height, width = shapes[0][-2:]
-    if min(height, width) < SMALLEST:
-        raise ImageError(
-            f"metrics need grey images of at least {SMALLEST} pixels a side, not {width}x{height}"
-        )
-    for name, array in arrays.items():
-        if array.dtype.kind not in "iuf":
-            raise ImageError(f"{name} is of {array.dtype}; metrics need grey levels 0..255")
-        known = array[np.isfinite(array)]
-        least, most = (known.min(), known.max()) if known.size else (0, 0)
-        # Metrics clip what a sharpened image has beyond black and white; more is another scale.
-        if not -255 <= least <= most <= 510:
-            raise ImageError(f"{name} goes from {least} to {most}; metrics need grey levels 0..255")
-        if most <= 1 and (known % 1).any():
-            raise ImageError(f"{name} is in [0, 1]; metrics need grey levels: multiply by 255")
-    # JAX knows the byte order of the machine alone.
-    return [array.astype(array.dtype.newbyteorder("=")) for array in arrays.values()]
 
 
 def chosen(metrics: str | Sequence[str], dialect: str) -> tuple[str, ...]:

@@ -7,8 +7,6 @@ lie side by side in blocks whose state stays in the first-level cache, block aft
 Shapes inside: m blocks, k chunks a block, t tokens a chunk, s scans side by side.
 """
 
-import math
-
 import jax.numpy as jnp
 from einops import rearrange, repeat
 from jax import export, lax
@@ -45,25 +43,24 @@ def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int):
 
 def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
     """See `analytic.Method`."""
-    width = x.shape[-1]
-    parts = (width // SUMMED,) if width > SUMMED and width % SUMMED == 0 else ()
-    fold = _Fold(x.shape, A.shape[0], chunk, parts)
+    fold = _Fold(x.shape, A.shape[0], chunk)
 
     def block(inputs):
         A, dend, *sequence = inputs
+        A, q = _divided(A), _divided(dend)
 
         def one_chunk(carry, inputs):
             *carry, room = carry
             start, part, dy = inputs
-            room = _recompute(room, start, A, part, reverse=reverse)
+            room = _recompute(room, _divided(start), A, part, reverse=reverse)
             carry, found = _adjoint(carry, room, A, part, dy, reverse=reverse)
             return (*carry, room), found
 
         # `lax.scan` fills what it returns with zeros first, and would for each chunk anew.
-        room = (jnp.zeros((chunk, *dend.shape), dend.dtype),) * 2
-        carry = dend, jnp.zeros_like(A), room
-        (*carry, _), found = lax.scan(one_chunk, carry, tuple(sequence), reverse=not reverse)
-        return carry, found
+        room = (jnp.zeros((chunk, *q.shape), q.dtype),) * 2
+        carry = q, jnp.zeros_like(A), room
+        (q, dA, _), found = lax.scan(one_chunk, carry, tuple(sequence), reverse=not reverse)
+        return (q.reshape(dend.shape), dA.reshape(dend.shape)), found
 
     inputs = (
         fold.parameters(A),
@@ -75,6 +72,13 @@ def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
     (dstart, dA), found = tokens.in_turn(block, inputs)
     dx, ddt, dB, dC = fold.tokens_back(found)
     return dx, ddt, fold.state_back(dA).sum(1), dB, dC, fold.state_back(dstart)
+
+
+def _divided(state):
+    """ "n s d" as "n s p d", p parts of `SUMMED` channels, if there are so many."""
+    *scans, width = state.shape
+    several = width > SUMMED and width % SUMMED == 0
+    return state.reshape(*scans, -1, SUMMED) if several else state
 
 
 def _recompute(room, start, A, part: Tokens, *, reverse: bool):
@@ -113,18 +117,10 @@ def _adjoint(carry, room, A, part: Tokens, dy, *, reverse: bool):
 class _Fold:
     """Lays scans out in blocks and chunks, and back. Zeros fill both: a token with dt = 0 and
     x = 0 leaves the state as it is. A single block costs no copy.
-
-    Args:
-      shape: that of x.
-      states: numbers of state of a channel.
-      parts: axes "d" of states become "p d", p of them.
     """
 
-    def __init__(
-        self, shape: tuple[int, ...], states: int, chunk: int, parts: tuple[int, ...] = ()
-    ):
+    def __init__(self, shape: tuple[int, ...], states: int, chunk: int):
         self.length, self.batch, groups, width = shape
-        self.width = *parts, width // math.prod(parts)
         self.scans = self.batch * groups
         self.block = self.scans
         # Exported for any batch (`jax.export`), the scans are in one block.
@@ -157,24 +153,22 @@ class _Fold:
         return rearrange(v[: self.length, :, : self.scans], "l n (b g) -> l n b g", b=self.batch)
 
     def parameters(self, A):
-        """ "n g d" as "m n s *d", again for each of the batch."""
+        """ "n g d" as "m n s d", again for each of the batch."""
         return self.state(repeat(A, "n g d -> n b g d", b=self.batch))
 
     def state(self, h):
-        """ "n b g d" as "m n s *d"."""
+        """ "n b g d" as "m n s d"."""
         return self.states(h[None])[:, 0]
 
     def state_back(self, h):
         return self.states_back(h[:, None])[0]
 
     def states(self, h):
-        """ "k n b g d" as "m k n s *d"."""
+        """ "k n b g d" as "m k n s d"."""
         h = self._fill(rearrange(h, "k n b g d -> k n (b g) d"), scans=2)
-        h = rearrange(h, "k n (m s) d -> m k n s d", s=self.block)
-        return h.reshape(*h.shape[:-1], *self.width)
+        return rearrange(h, "k n (m s) d -> m k n s d", s=self.block)
 
     def states_back(self, h):
-        h = h.reshape(*h.shape[:4], -1)
         h = rearrange(h, "m k n s d -> k n (m s) d")[:, :, : self.scans]
         return rearrange(h, "k n (b g) d -> k n b g d", b=self.batch)
 

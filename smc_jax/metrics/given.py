@@ -1,0 +1,47 @@
+"""What callers of the metrics give: images that may be of another scale, or no images."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Array
+
+from smc_jax.errors import ImageError
+from smc_jax.metrics import vif
+
+Levels = Array | np.ndarray
+
+SMALLEST = vif.SMALLEST
+"""The least height and width of an image."""
+
+
+def grey(**images: Levels) -> list[np.ndarray]:
+    """The images as arrays of one shape, of grey levels 0..255, which may be NaN or infinite.
+
+    Raises:
+      ImageError: they are not.
+    """
+    for name, image in images.items():
+        if isinstance(image, str | Path):
+            raise ImageError(f"{name} is the name of a file; metrics need arrays of grey levels")
+    arrays = {name: np.asarray(image) for name, image in images.items()}
+    shapes = [array.shape for array in arrays.values()]
+    if len(set(shapes)) > 1 or len(shapes[0]) not in (2, 3) or not shapes[0][0]:
+        found = ", ".join(map(str, shapes))
+        raise ImageError(f"metrics need images of one shape, (h, w) or (b, h, w), not {found}")
+    height, width = shapes[0][-2:]
+    if min(height, width) < SMALLEST:
+        raise ImageError(
+            f"metrics need grey images of at least {SMALLEST} pixels a side, not {width}x{height}"
+        )
+    for name, array in arrays.items():
+        if array.dtype.kind not in "iuf":
+            raise ImageError(f"{name} is of {array.dtype}; metrics need grey levels 0..255")
+        known = array[np.isfinite(array)]
+        least, most = (known.min(), known.max()) if known.size else (0, 0)
+        # Metrics clip what a sharpened image has beyond black and white; more is another scale.
+        if not -255 <= least <= most <= 510:
+            raise ImageError(f"{name} goes from {least} to {most}; metrics need grey levels 0..255")
+        if most <= 1 and (known % 1).any():
+            raise ImageError(f"{name} is in [0, 1]; metrics need grey levels: multiply by 255")
+    # JAX knows the byte order of the machine alone.
+    return [array.astype(array.dtype.newbyteorder("=")) for array in arrays.values()]
