@@ -18,6 +18,7 @@ from smc_jax.conv import uniform
 from smc_jax.selective_scan import scalars
 from smc_jax.selective_scan.recurrence import recurrence
 from smc_jax.selective_scan.scalars import ScalarSSM
+from smc_jax.selective_scan.softplus import softplus
 
 
 class SSM(NamedTuple):
@@ -140,7 +141,7 @@ def _scan(ssm: SSM, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
     # Without the barrier, products of one x are joined, and each is copied out of the whole.
     xs, weights = jax.lax.optimization_barrier(((x, x, x), weights))
     dt, B, C = map(_affine, xs, weights, biases)
-    dt = jax.nn.softplus(dt)
+    dt = softplus(dt)
     y, _ = recurrence(
         rearrange(x, "g b l d -> l b g d"),
         rearrange(dt, "g b l d -> l b g d"),

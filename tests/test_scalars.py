@@ -9,6 +9,7 @@ import pytest
 
 from smc_jax.selective_scan import METHODS, platforms, scalars
 from smc_jax.selective_scan.scalars import ScalarSSM
+from smc_jax.selective_scan.softplus import softplus
 from tests.test_pallas import InterpretGPUParams
 from tests.test_selective_scan import error, token_loop
 
@@ -159,3 +160,21 @@ def test_is_the_same_every_time_on_gpu():
     step = jax.jit(functools.partial(run, method="auto"))
     assert "mosaic_gpu_v2" in step.lower(*arguments).as_text()
     jax.tree.map(np.testing.assert_array_equal, step(*arguments), step(*arguments))
+
+
+def test_softplus_is_exact_to_the_last_bits():
+    v = jnp.asarray([*np.linspace(-80, 80, 10001), -1e30, 0, 1e30], jnp.float32)
+    u = np.exp(-np.abs(np.asarray(v, np.float64)))
+    wanted = np.maximum(v, 0) + np.log1p(u)
+    np.testing.assert_allclose(softplus(v), wanted, rtol=3e-7)
+    slope = jax.vmap(jax.grad(softplus))(v)
+    np.testing.assert_allclose(slope, np.where(v >= 0, 1, u) / (1 + u), rtol=3e-7)
+
+
+def test_softplus_of_what_is_no_number_and_of_other_types():
+    np.testing.assert_array_equal(
+        softplus(jnp.array([jnp.inf, -jnp.inf, jnp.nan])), [np.inf, 0, np.nan]
+    )
+    assert softplus(jnp.ones(2, jnp.bfloat16)).dtype == jnp.bfloat16
+    with jax.enable_x64():
+        np.testing.assert_allclose(softplus(jnp.asarray(-20.0)), np.log1p(np.exp(-20)), rtol=1e-15)

@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Array, Float
 
 from smc_jax.selective_scan.recurrence import METHODS, check_method, recurrence
+from smc_jax.selective_scan.softplus import softplus
 
 __all__ = ["METHODS", "selective_scan"]
 
@@ -88,7 +89,7 @@ def selective_scan(
     if dt_bias is not None:
         dt = dt + dt_bias.astype(state)
     if dt_softplus:
-        dt = jax.nn.softplus(dt)
+        dt = softplus(dt)
     if initial_state is not None:
         initial_state = initial_state.astype(state)
         initial_state = rearrange(initial_state, "b (g d) n -> n b g d", g=groups)

@@ -57,8 +57,8 @@ def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
             return (*carry, room), found
 
         # `lax.scan` fills what it returns with zeros first, and would for each chunk anew.
-        room = (jnp.zeros((chunk, *q.shape), q.dtype),) * 2
-        carry = q, jnp.zeros_like(A), room
+        empty = jnp.zeros_like(A)
+        carry = q, empty, (jnp.broadcast_to(empty, (chunk, *empty.shape)),) * 2
         (q, dA, _), found = lax.scan(one_chunk, carry, tuple(sequence), reverse=not reverse)
         return (q.reshape(dend.shape), dA.reshape(dend.shape)), found
 

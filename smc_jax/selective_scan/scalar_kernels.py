@@ -19,6 +19,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Float
 
 from smc_jax.selective_scan.lanes import LANES, run
+from smc_jax.selective_scan.softplus import with_slope
 
 # Numbers of state of the tokens that are taken at a time, and these tokens, at most: what the
 # gradient recomputes of them lies in registers.
@@ -219,16 +220,8 @@ class _Block:
 
 
 def _softplus(v):
-    """softplus of v, exact to the last bits however small it is, and its derivative."""
-    e = jnp.exp2(jnp.abs(v) * -math.log2(math.e))
-    # log(1 + e) = 2 artanh(e / (2 + e)), whose argument is at most 1/3.
-    s = e / (2 + e)
-    square = s * s
-    series = jnp.full_like(v, 1 / 15)
-    for power in range(13, 0, -2):
-        series = series * square + 1 / power
-    inverse = 1 / (1 + e)
-    return jnp.maximum(v, 0) + 2 * s * series, jnp.where(v >= 0, 1, e) * inverse
+    """And its slope."""
+    return with_slope(v, jnp.exp2(jnp.abs(v) * -math.log2(math.e)))
 
 
 def _states(numbers: int) -> int:

@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from smc_jax.selective_scan.chunked import BLOCK_STATE
+from smc_jax.selective_scan.softplus import with_slope
 
 Block = Float[Array, "l p"]
 State = Float[Array, "n p"]
@@ -78,14 +79,14 @@ def _outputs(x: Block, ssm: _SSM, *, reverse: bool) -> Block:
         h = jnp.exp(dt * rates) * h + (dt * x) * (x * to_B + base_B)
         return h, (h * (x * to_C + base_C)).sum(0)
 
-    _, y = lax.scan(step, _empty(x, ssm), (x, _step_size(x, ssm)), reverse=reverse)
+    _, y = lax.scan(step, _empty(x, ssm), (x, _step_sizes(x, ssm)[0]), reverse=reverse)
     return y + ssm.D * x
 
 
 def _gradients(x: Block, dy: Block, ssm: _SSM, *, reverse: bool) -> tuple[Block, _SSM]:
     (to_B, to_C), (base_B, base_C) = _halves(ssm.slope), _halves(ssm.constant)
     rates = ssm.A[:, None]
-    dt = _step_size(x, ssm)
+    dt, steepness = _step_sizes(x, ssm)
 
     def recompute(h, token):
         x, dt = token
@@ -113,7 +114,7 @@ def _gradients(x: Block, dy: Block, ssm: _SSM, *, reverse: bool) -> tuple[Block,
     tokens = x, dt, dy, before
     (_, sums), (dx, ddt) = lax.scan(step, (empty, (empty,) * 5), tokens, reverse=not reverse)
     dA, dB, xdB, dC, xdC = (v.sum(-1) for v in sums)
-    ddt *= jax.nn.sigmoid(x * ssm.slope[0] + ssm.constant[0])
+    ddt *= steepness
     found = _SSM(
         slope=jnp.concatenate([(ddt * x).sum()[None], xdB, xdC]),
         constant=jnp.concatenate([ddt.sum()[None], dB, dC]),
@@ -123,8 +124,10 @@ def _gradients(x: Block, dy: Block, ssm: _SSM, *, reverse: bool) -> tuple[Block,
     return dx + ddt * ssm.slope[0] + dy * ssm.D, found
 
 
-def _step_size(x: Block, ssm: _SSM) -> Block:
-    return jax.nn.softplus(x * ssm.slope[0] + ssm.constant[0])
+def _step_sizes(x: Block, ssm: _SSM) -> tuple[Block, Block]:
+    """dt, and its slope before softplus."""
+    v = x * ssm.slope[0] + ssm.constant[0]
+    return with_slope(v, jnp.exp(-jnp.abs(v)))
 
 
 def _halves(numbers: Float[Array, "k"]) -> list[Float[Array, "n 1"]]:

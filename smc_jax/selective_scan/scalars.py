@@ -20,6 +20,7 @@ from smc_jax.selective_scan import pallas, platforms, scalar_loops
 from smc_jax.selective_scan.analytic import Method
 from smc_jax.selective_scan.mapping import joining, vary_alike
 from smc_jax.selective_scan.recurrence import check_method, recurrence
+from smc_jax.selective_scan.softplus import softplus
 
 # Numbers of state in the scans that run together, where B and C are made for whole sequences. On a
 # CPU, those of so many stay in the cache; on a GPU, more would hold those of a whole large image in
@@ -171,7 +172,7 @@ def _direction(x: Float[Array, "l g p"], slope, constant, A, D, *, reverse: bool
     B, C = (jnp.stack(v, 1) for v in (BC[:state], BC[state:]))
     y, _ = recurrence(
         rearrange(x, "l g p -> l 1 (g p) 1"),
-        rearrange(jax.nn.softplus(dt), "l g p -> l 1 (g p) 1"),
+        rearrange(softplus(dt), "l g p -> l 1 (g p) 1"),
         repeat(A, "g n -> n (g p) 1", p=sequences),
         rearrange(B, "l n g p -> l n 1 (g p)"),
         rearrange(C, "l n g p -> l n 1 (g p)"),
