@@ -26,8 +26,8 @@ def with_slope(v: Numbers, e: Numbers) -> tuple[Numbers, Numbers]:
       v: any numbers.
       e: exp(-|v|).
     """
-    # log(1 + e) = 2 artanh(e / (2 + e)), whose argument is at most 1/3: a term is a ninth of the one
-    # before, and those left out are less than a rounding.
+    # log(1 + e) = 2 artanh(e / (2 + e)), whose argument is at most 1/3: each term is a ninth of the
+    # one before it, and those left out are less than a rounding.
     terms = 17 if v.dtype == jnp.float64 else 8
     s = e / (2 + e)
     square = s * s
