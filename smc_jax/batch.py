@@ -59,8 +59,8 @@ def jobs(a: str, b: str, out: str) -> tuple[list[Job], list[str]]:
             f"no name is in both {a} and {b}, as {_shown(first)} and {_shown(second)}; "
             "partners have equal names, whatever their suffix"
         )
-    if all(first[name] == second[name] for name in names):
-        raise ImageError(f"{a} and {b} are the same images; give the two sources of each pair")
+    if all(_file(first[name]) == _file(second[name]) for name in names):
+        raise ImageError(f"{a} and {b} pair images with themselves; give the two sources of each")
     for some, others, where in ((first, second, b), (second, first, a)):
         problems += [f"{some[n]} has no partner in {where}" for n in some if n not in others]
     made: dict[Path, Job] = {}

@@ -121,7 +121,7 @@ def restore(
 
 
 def changes(checkpoints: ocp.CheckpointManager, step: int, cfg: Config) -> list[str]:
-    """What a run that goes on from `step` as `cfg` says does otherwise than it did, in words."""
+    """What `cfg` says otherwise than the run did up to `step`, in words."""
     changed = _differences(stored.configuration(checkpoints, step), cfg)
     return [f"config.{n} was {old!r} and is now {new!r}" for n, (old, new) in changed.items()]
 

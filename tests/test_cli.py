@@ -421,9 +421,13 @@ def test_globs_find_one_name_twice(smc_fuse):
 def test_many_images_are_not_fused_with_themselves(smc_fuse):
     for name in ("x", "y"):
         save(f"s/{name}.png", GREY)
-    status, _, err = smc_fuse("s/*.png", "s/", "-o", "fused")
-    told = "error: s/*.png and s/ are the same images; give the two sources of each pair\n"
-    assert (status, err, os.path.exists("fused")) == (2, told, False)
+    os.symlink("s", "link")
+    for other in ("s/", "link"):
+        status, _, err = smc_fuse("s/*.png", other, "-o", "fused")
+        told = (
+            f"error: s/*.png and {other} pair images with themselves; give the two sources of each"
+        )
+        assert (status, err, os.path.exists("fused")) == (2, f"{told}\n", False)
 
 
 def test_wildcards_that_stand_for_nothing(smc_fuse):

@@ -388,7 +388,8 @@ def test_arrays_of_numpy_will_do(method):
     )
 
 
-def test_a_program_for_any_batch(monkeypatch):
+@pytest.mark.parametrize("gradient", [False, True], ids=["forward", "gradient"])
+def test_a_program_for_any_batch(gradient, monkeypatch):
     # It compares axes, which are not known.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     x, dt, A, B, C, D = draw(3, 30, 1, 64, 16)[:6]
@@ -396,7 +397,12 @@ def test_a_program_for_any_batch(monkeypatch):
     def run(x, dt, B, C):
         return selective_scan(x, dt, A, B, C, D)
 
+    if gradient:
+        run = jax.grad(
+            lambda *given: (selective_scan(*given[:2], A, *given[2:], D) ** 2).sum(), range(4)
+        )
     (b,) = jax.export.symbolic_shape("b")
     shapes = (jax.ShapeDtypeStruct((b, *v.shape[1:]), v.dtype) for v in (x, dt, B, C))
     program = jax.export.export(jax.jit(run))(*shapes)
-    np.testing.assert_allclose(program.call(x, dt, B, C), run(x, dt, B, C), rtol=1e-5, atol=1e-6)
+    for got, wanted in zip(program.call(x, dt, B, C), run(x, dt, B, C), strict=True):
+        assert error(got, wanted) < 1e-5

@@ -18,7 +18,8 @@ from smc_jax.selective_scan.tokens import Tokens
 # this size, six in the gradient, leave a 48 KiB cache. Both passes take the same, so that they
 # share the arrays that are laid out for it.
 BLOCK_STATE = 2048
-# Over more channels XLA sums by windows first, in a slow loop: the gradient divides wider scans.
+# Over more channels XLA sums by windows first, in a slow loop: the gradient divides multiples of so
+# many.
 SUMMED = 32
 
 

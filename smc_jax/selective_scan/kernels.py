@@ -180,7 +180,7 @@ def gradients(
             entering = [dt * x for _, x, dt, _ in stride]
 
             def through_state(n, carry):
-                # As in tokens.gradients, one state at a time.
+                # As in tokens.slopes, one state at a time.
                 through_B, through_A = map(list, carry)
                 rate = block.rate(A_ref, n)
                 h, q = block.load(held_ref, (i, n)), block.load(q_ref, block.state(n))

@@ -125,7 +125,7 @@ def gradients(
                     x, dy, (dt, slope, decays) = xs[j], dys[j], steps[j]
                     dx, ddt = ssm.D[0] * dy, block.zeros()
                     for n in range(states):
-                        # As in tokens.gradients, with B and C made of x.
+                        # As in tokens.slopes, with B and C made of x.
                         B = ssm.entry(n, x)
                         g = q[n] + ssm.exit(n, x) * dy
                         dB, dC = g * dt * x, (kept[j][n] + dt * x * B) * dy
@@ -220,7 +220,7 @@ class _Block:
 
 
 def _softplus(v):
-    """And its slope."""
+    """softplus of v, and its derivative."""
     return with_slope(v, jnp.exp2(jnp.abs(v) * -math.log2(math.e)))
 
 

@@ -93,7 +93,7 @@ def _gradients(x: Block, dy: Block, ssm: _SSM, *, reverse: bool) -> tuple[Block,
         return jnp.exp(dt * rates) * h + (dt * x) * (x * to_B + base_B), h
 
     def step(carry, token):
-        # As in tokens.gradients, with B and C made of x.
+        # As in tokens.slopes, with B and C made of x.
         q, (dA, dB, xdB, dC, xdC) = carry
         x, dt, dy, before = token
         B, C = x * to_B + base_B, x * to_C + base_C
@@ -125,9 +125,8 @@ def _gradients(x: Block, dy: Block, ssm: _SSM, *, reverse: bool) -> tuple[Block,
 
 
 def _step_sizes(x: Block, ssm: _SSM) -> tuple[Block, Block]:
-    """dt, and its slope before softplus."""
-    v = x * ssm.slope[0] + ssm.constant[0]
-    return with_slope(v, jnp.exp(-jnp.abs(v)))
+    """dt of tokens, and its derivative by what softplus was made of."""
+    return with_slope(x * ssm.slope[0] + ssm.constant[0])
 
 
 def _halves(numbers: Float[Array, "k"]) -> list[Float[Array, "n 1"]]:

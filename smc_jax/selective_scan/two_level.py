@@ -9,7 +9,7 @@ Shapes inside: k chunks of t tokens; states are "n k b g d".
 
 import jax.numpy as jnp
 from einops import rearrange
-from jax import lax
+from jax import export, lax
 
 from smc_jax.selective_scan import tokens
 from smc_jax.selective_scan.associative import combine
@@ -49,7 +49,9 @@ def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
         shaped = (v.reshape(part.shape) for v, part in zip(found, parts, strict=True))
         return dA.sum((1, 2)), Tokens(*shaped)
 
-    turns = -(-parts.x.size * A.shape[0] // HELD_STATE)
+    # Exported for any batch (`jax.export`), all take one turn.
+    held = parts.x.size * A.shape[0]
+    turns = 1 if export.is_symbolic_dim(held) else -(-held // HELD_STATE)
     states = (_deal(v, 1, turns) for v in (rearrange(starts, "k n b g d -> n k b g d"), q))
     dealt = Tokens(*(_deal(v, axis, turns) for v, axis in zip(parts, (1, 1, 2, 2), strict=True)))
     dA, found = tokens.in_turn(turn, (*states, _deal(dy, 1, turns), dealt))
