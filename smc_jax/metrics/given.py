@@ -1,6 +1,7 @@
 """What callers of the metrics give: images that may be of another scale, or no images."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array
@@ -14,7 +15,7 @@ SMALLEST = vif.SMALLEST
 """The least height and width of an image."""
 
 
-def grey(**images: Levels) -> list[np.ndarray]:
+def grey(**images: Any) -> list[np.ndarray]:
     """The images as arrays of one shape, of grey levels 0..255, which may be NaN or infinite.
 
     Raises:
