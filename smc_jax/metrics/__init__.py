@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Real
 
 from smc_jax.errors import ConfigError
@@ -31,9 +32,10 @@ from smc_jax.metrics import (
     structure,
     vif,
 )
-from smc_jax.metrics.given import SMALLEST as SMALLEST
-from smc_jax.metrics.given import Levels, grey
+from smc_jax.metrics.given import grey
 from smc_jax.metrics.levels import Score
+
+Levels = Array | np.ndarray
 
 DIALECTS = ("cddfuse", "tang", "vifb", "mefb")
 """CDDFuse's evaluator, the MATLAB toolbox of Tang et al., and the benchmarks VIFB and MEFB."""
@@ -148,6 +150,9 @@ SETS = {
     "all": tuple(METRICS),
 }
 """Names of metrics: those of our tables, those of CDDFuse's tables, and all."""
+
+SMALLEST = vif.SMALLEST
+"""The least height and width of an image."""
 
 
 def evaluate(

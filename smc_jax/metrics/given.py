@@ -4,15 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array
 
 from smc_jax.errors import ImageError
 from smc_jax.metrics import vif
-
-Levels = Array | np.ndarray
-
-SMALLEST = vif.SMALLEST
-"""The least height and width of an image."""
 
 
 def grey(**images: Any) -> list[np.ndarray]:
@@ -30,9 +24,10 @@ def grey(**images: Any) -> list[np.ndarray]:
         found = ", ".join(map(str, shapes))
         raise ImageError(f"metrics need images of one shape, (h, w) or (b, h, w), not {found}")
     height, width = shapes[0][-2:]
-    if min(height, width) < SMALLEST:
+    if min(height, width) < vif.SMALLEST:
         raise ImageError(
-            f"metrics need grey images of at least {SMALLEST} pixels a side, not {width}x{height}"
+            f"metrics need grey images of at least {vif.SMALLEST} pixels a side, "
+            f"not {width}x{height}"
         )
     for name, array in arrays.items():
         if array.dtype.kind not in "iuf":
