@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
 PY := $(VENV)/bin/python
-# The last file that the sample is complete with.
+# The file that is written last: once it exists, the sample is complete.
 SAMPLE := $(DEMO)/data/sample_meif/1.0.0/dataset_info.json
 INSTALLED := $(VENV)/.installed
 

@@ -1,4 +1,4 @@
-"""Pairs a second that training can read, with and without the cache, and how long a step waits.
+"""Pairs per second that training can read, with and without the cache, and how long a step waits.
 
 python -m benchmarks.data
 """
@@ -20,11 +20,11 @@ from smc_jax import command, config, data, model, sharding, train_state, train_s
 
 PAIRS = 64
 SIZE = 480, 640
-"""Of the images of MSRS."""
+"""The size of the images of MSRS."""
 
 
 def write_pairs(folder: Path) -> None:
-    """Grey and RGB PNGs whose detail is like a photograph's."""
+    """Writes pairs of a grey and an RGB PNG with detail like a photograph's."""
     rng = np.random.default_rng(0)
     for number in range(PAIRS):
         for side, channels in (("a", 1), ("b", 3)):
@@ -39,7 +39,7 @@ def write_pairs(folder: Path) -> None:
 
 
 def speed(settings: config.Data, warm: int, count: int) -> float:
-    """Pairs a second, after `warm` of them."""
+    """Returns pairs per second over `count` pairs, after `warm` that do not count."""
     iterator = data.batches(settings, "ivif", 0)
     for _ in range(warm):
         next(iterator)
@@ -50,7 +50,7 @@ def speed(settings: config.Data, warm: int, count: int) -> float:
 
 
 def waiting(cfg: config.Config, steps: int) -> tuple[float, float]:
-    """Median milliseconds of a training step, and those of them that it waits for its batch."""
+    """Returns the median milliseconds of a training step, and of its wait for a batch."""
     mesh = sharding.make_mesh()
     network = model.build(cfg.model)
     state = train_state.create(cfg, network, mesh)

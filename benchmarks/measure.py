@@ -1,4 +1,4 @@
-"""Timing that a busy machine spoils least: candidates take turns, and medians count."""
+"""Timing that is robust on a busy machine: candidates take turns, and medians count."""
 
 import random
 import time
@@ -11,10 +11,10 @@ import jax
 def interleaved(
     candidates: Mapping[str, Callable[[], object]], rounds: int = 5, calls: int = 1
 ) -> dict[str, float]:
-    """Median seconds of each candidate over `rounds` turns, after one that does not count.
+    """Returns the median seconds of each candidate over `rounds` turns, after a warm-up turn.
 
-    Each turn has an order of its own: who comes after one that frees gigabytes waits for that. A
-    device that works while the next call is prepared is measured by many `calls` in a turn.
+    Each turn has a random order, because a candidate that follows one that frees gigabytes waits
+    for that. For a device that works while the next call is prepared, take many `calls` per turn.
     """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     order = random.Random(0)
@@ -30,7 +30,7 @@ def interleaved(
 
 
 def compiled(function, *arguments):
-    """The compiled function, seconds that compiling took, and its temporary memory in bytes."""
+    """Returns the compiled function, the seconds to compile it and its temporary bytes."""
     start = time.perf_counter()
     program = jax.jit(function).lower(*arguments).compile()
     seconds = time.perf_counter() - start
@@ -38,15 +38,15 @@ def compiled(function, *arguments):
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """Rows as a Markdown table."""
+    """Formats rows as a Markdown table."""
     return "\n".join([head(header), *map(row, rows)])
 
 
 def head(header: list[str]) -> str:
-    """The first two lines of a Markdown table, for those who print rows as they come."""
+    """Formats the first two lines of a Markdown table, for callers that print rows one by one."""
     return f"{row(header)}\n{row(['---'] * len(header))}"
 
 
 def row(cells: list[str]) -> str:
-    """A line of a Markdown table."""
+    """Formats one line of a Markdown table."""
     return f"| {' | '.join(cells)} |"

@@ -131,7 +131,7 @@ PLAIN = {
 
 
 def images(shape=SHAPE):
-    """Two smooth scenes with noise, and their maximum."""
+    """Returns two smooth scenes with noise, and their maximum."""
     rng = np.random.default_rng(0)
 
     def scene():

@@ -31,7 +31,7 @@ def images(height, width):
 
 
 def stepping(cfg):
-    """A function that does one training step at `data.crop`, and the seconds to compile it."""
+    """Returns a function that trains one step at `data.crop`, its compile time and its memory."""
     mesh = sharding.make_mesh()
     network = model.build(cfg.model)
     state = train_state.create(cfg, network, mesh)
@@ -50,7 +50,7 @@ def stepping(cfg):
 
 
 def fusing(cfg, height, width):
-    """A function that fuses one pair of images, the seconds to compile it, and its memory."""
+    """Returns a function that fuses one pair of images, its compile time and its memory."""
     network = model.build(cfg.model)
     small, pair = (images(*size)[:2] for size in ((16, 16), (height, width)))
     params = jax.jit(functools.partial(network.init, train=True))(jax.random.key(0), *small)
@@ -61,13 +61,13 @@ def fusing(cfg, height, width):
 
 
 def side_by_side(pool, run, count):
-    """Runs it so many times, each in a thread of its own."""
+    """Calls `run` `count` times side by side in the threads of `pool`."""
     return list(pool.map(lambda _: jax.block_until_ready(run()), range(count)))
 
 
 def main() -> None:
     command.Parser(description=__doc__.splitlines()[0]).parse_args()
-    # A cache of its own, empty at first: the first compilation is a cold one.
+    # An empty cache of its own, so that the first compilation is a cold one.
     with tempfile.TemporaryDirectory() as cache:
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

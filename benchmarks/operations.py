@@ -21,7 +21,7 @@ MOVING = {
     "concatenate", "squeeze", "pad", "gather", "rev", "convert_element_type", "copy", "iota",
     "split", "stop_gradient", "optimization_barrier", "sharding_constraint",
 }  # fmt: skip
-"""What computes nothing."""
+"""Primitives that compute nothing."""
 
 
 def main() -> None:
@@ -43,10 +43,10 @@ def main() -> None:
 
 
 def operations(program: Any) -> int:
-    """Additions, multiplications and functions of numbers, loops with all their turns.
+    """Counts additions, multiplications and functions of numbers, over all turns of each `scan`.
 
     Args:
-      program: a jaxpr; of branches, the one with most operations counts.
+      program: a jaxpr. Of the branches of a `cond`, the one with the most operations counts.
     """
     return sum(_of(equation) for equation in program.eqns)
 

@@ -1,10 +1,10 @@
-"""The packaged weights beside other methods: fuses and scores test pairs, writes docs/results.md.
+"""Compares the packaged weights with other methods on test pairs and writes docs/results.md.
 
 python -m benchmarks.results --pairs=DIR [--out=results]
 
-DIR holds folders `a/` and `b/` for each of `SETS`. What OUT holds already, of the same weights and
-pairs, is not done again (after a change of the code, take another OUT). The other methods' rows are
-those of benchmarks/peers.csv.
+DIR holds folders `a/` and `b/` for each of `SETS`. Results that OUT already holds for the same
+weights and pairs are reused (take another OUT after a change of the code). The other methods' rows
+are those of benchmarks/peers.csv.
 """
 
 import csv
@@ -24,11 +24,11 @@ HERE = Path(__file__).parent
 PEERS = HERE / "peers.csv"
 PAGE = HERE.parent / "docs" / "results.md"
 DECIMALS = {name: 2 if name in ("SD", "SF", "AG") else 3 for name in metrics.SETS["paper"]}
-"""Those of benchmarks/peers.csv."""
+"""Decimals of each metric, as in benchmarks/peers.csv."""
 RANKED = ("MI", "SF", "AG", "SCD", "VIF", "Qabf", "SSIM", "MS_SSIM")
-"""The metrics of the mean rank."""
+"""The metrics that count in the mean rank."""
 MOST = 6
-"""In as many of these a method must be ahead to be called better."""
+"""In how many of these a method must be ahead to be called better."""
 
 
 class TestSet(NamedTuple):
@@ -37,9 +37,9 @@ class TestSet(NamedTuple):
     title: str
     folder: str
     pairs: int
-    """On so many the other methods were scored."""
+    """The number of pairs, on which the other methods were scored too."""
     weights: tuple[str, ...]
-    """The first is the one for its task."""
+    """Packaged weights to score; the first are those for the set's task."""
 
 
 SETS = {
@@ -61,7 +61,7 @@ SETS = {
 
 
 class Row(NamedTuple):
-    """The means of a method over a set, as they are printed."""
+    """The means of a method over a set, rounded as printed."""
 
     method: str
     values: dict[str, float]
@@ -69,7 +69,7 @@ class Row(NamedTuple):
 
 
 def peers(name: str) -> list[Row]:
-    """The other methods' rows for a set; † marks fused images that others published."""
+    """Returns the other methods' rows for a set; † marks fused images that others published."""
     with PEERS.open() as file:
         lines = [line for line in csv.DictReader(file) if line["set"] == name]
     return [
@@ -92,10 +92,10 @@ def check(pairs: Path) -> None:
 
 
 def scored(out: Path, name: str, weights: str, pairs: Path) -> dict[str, dict[str, float]]:
-    """The means over a set's pairs of our weights and of the baselines.
+    """Returns the means of our weights and of the baselines over a set's pairs.
 
-    A metric that is undefined for a pair, as SCD is for a maximum that equals a source, is left out
-    of the mean.
+    Pairs for which a metric is undefined, as SCD is for a maximum that equals a source, are left
+    out of its mean.
 
     Raises:
       ConfigError: a pair could not be fused or scored.
@@ -114,15 +114,16 @@ def scored(out: Path, name: str, weights: str, pairs: Path) -> dict[str, dict[st
 
 
 def _digest(paths: list[Path]) -> str:
-    """Of the names and contents of files."""
+    """Returns a hash of the names and contents of files."""
     contents = [path.name.encode() + path.read_bytes() for path in paths]
     return hashlib.sha256(b"".join(hashlib.sha256(c).digest() for c in contents)).hexdigest()
 
 
 def ranks(rows: list[Row]) -> dict[str, float]:
-    """Mean rank of each method over `RANKED`; equal values, as printed, share the better rank.
+    """Returns mean ranks by method over `RANKED`; values equal as printed share the better rank.
 
-    A second row of ours is ranked against the others alone, and they against the first of ours.
+    Each of our rows is ranked against the other methods only; these are ranked among themselves
+    and our first row.
     """
     first = next(row for row in rows if row.ours)
     others = [row for row in rows if not row.ours]
@@ -135,7 +136,7 @@ def ranks(rows: list[Row]) -> dict[str, float]:
 
 
 def section(title: str, count: int, rows: list[Row]) -> str:
-    """All rows of a set as Markdown, best mean rank first."""
+    """Formats all rows of a set as Markdown, best mean rank first."""
     places = ranks(rows)
     best = {
         m: (max if higher_is_better(m) else min)(row.values[m] for row in rows) for m in DECIMALS
@@ -151,7 +152,7 @@ def section(title: str, count: int, rows: list[Row]) -> str:
 
 
 def summary(title: str, count: int, rows: list[Row]) -> list[str]:
-    """A line about the first of our rows."""
+    """Returns the cells of a line of the summary, about the first of our rows."""
     places, ours = ranks(rows), next(row for row in rows if row.ours)
     others = [row for row in rows if not row.ours]
     rival = min(others, key=lambda row: places[row.method])
@@ -190,7 +191,7 @@ def main() -> None:
     header = ["test pairs", "place by mean rank", "ours", "best other"]
     header += ["ahead in six or more of eight", "first in", "Nabf"]
     short = table(header, lines)
-    # What stands above the first table is written by hand.
+    # The text above the first section is written by hand.
     text, _, _ = PAGE.read_text().partition("\n## ")
     page = "\n\n".join([text.rstrip(), f"## Summary\n\n{short}", *sections])
     files.write(PAGE, page.encode())

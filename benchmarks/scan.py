@@ -21,13 +21,13 @@ from smc_jax.selective_scan import scalars, selective_scan
 from smc_jax.selective_scan.scalars import ScalarSSM
 
 ON_GPU = jax.default_backend() == "gpu"
-# The kernels are for a GPU, on which loops over all tokens take seconds.
+# The kernels need a GPU, where loops over all tokens take seconds.
 NOT_HERE = ("auto", "reference", "chunked") if ON_GPU else ("auto", "pallas")
 METHODS = [method for method in ALL if method not in NOT_HERE]
 CALLS = 20 if ON_GPU else 1
-# Numbers of all states, of which `associative` needs several arrays.
+# The largest size of all states at which `associative`, which needs several such arrays, is run.
 LARGE = 2**30
-# batch, tokens, groups, channels a group, state.
+# Batch, tokens, groups, channels per group, state size.
 GPU_SHAPES = {
     "307200 tokens, width 128": (1, 307200, 1, 128, 16),
     "307200 tokens, width 256": (1, 307200, 1, 256, 16),
@@ -59,8 +59,8 @@ HEADER = [
     "temporary MB, both",
 ]
 FULL_SIZE = (1, 480 * 640, 1, 128, 16)
-# Groups, sequences of scalar tokens, tokens, state: the channels of each pixel, as the model scans
-# them in both directions.
+# Groups, sequences, scalar tokens per sequence, state size: the channels of each pixel, which the
+# model scans in both directions.
 SCALARS = {
     "16384 pixels, 32 channels": (1, 16384, 32, 4),
     "16384 pixels, 64 channels": (1, 16384, 64, 4),
@@ -70,7 +70,7 @@ if ON_GPU:
 
 
 def inputs(batch, length, groups, width, state):
-    """Inputs as Mamba initialises them: steps of 0.001 to 0.1, decay rates -1 to -n.
+    """Returns inputs as Mamba initialises them: steps of 0.001 to 0.1, decay rates -1 to -n.
 
     Tokens come first, as the model lays them out: "l b d" and "l b g n".
     """
@@ -101,8 +101,9 @@ def scalar_inputs(groups, sequences, length, state):
 
 
 def programs(run, arguments):
-    """Forward, and forward with backward, as functions of nothing; and the bytes that each needs
-    beside its arguments and results.
+    """Compiles forward, and forward with backward, as functions without arguments.
+
+    Also returns the bytes that each needs beside its arguments and results.
     """
 
     def loss(*arguments):
@@ -115,7 +116,7 @@ def programs(run, arguments):
 
 
 def torch_programs(rival, arguments):
-    """The same of a rival in PyTorch; without groups, as those have none."""
+    """Does what `programs` does for a rival in PyTorch, without groups and without the bytes."""
     import torch
 
     device = "cuda" if ON_GPU else "cpu"
@@ -146,7 +147,7 @@ def torch_loop(x, dt, A, B, C):
     a = torch.exp(dt[..., None] * A)
     b = (dt * x)[..., None] * B[:, :, None]
     h, states = torch.zeros_like(a[:, 0]), []
-    # unbind: indexing would cost the backward pass the square of the length.
+    # unbind, since with indexing the backward pass would be quadratic in the length.
     for a_t, b_t in zip(a.unbind(1), b.unbind(1), strict=True):
         h = a_t * h + b_t
         states.append(h)
@@ -169,7 +170,10 @@ def torch_kernel(x, dt, A, B, C):
 
 
 def rivals(groups):
-    """On a GPU the kernel alone: the others are loops over tokens, or several arrays of states."""
+    """Returns the rivals that are installed, which on a GPU can only be the kernel.
+
+    The others loop over tokens, or need several arrays of all states.
+    """
     found = {}
     if groups > 1 or not importlib.util.find_spec("torch"):
         return found

@@ -7,7 +7,7 @@ import argparse
 from collections import Counter
 
 from benchmarks.measure import table
-from smc_jax import color, command, pairing, tasks
+from smc_jax import command, image_files, pairing, tasks
 
 
 def main() -> None:
@@ -17,7 +17,8 @@ def main() -> None:
     for task, folder in parser.parse_args().folders:
         pairs, _ = pairing.pairs(folder)
         found = Counter(
-            tasks.resolve("auto", color.read(pair.a), color.read(pair.b))[0] for pair in pairs
+            tasks.resolve("auto", image_files.read(pair.a), image_files.read(pair.b))[0]
+            for pair in pairs
         )
         right, total = right + found[task], total + len(pairs)
         counts = [str(found[name]) for name in tasks.CHOICES[1:]]

@@ -1,9 +1,10 @@
-"""How far images that are fused in tiles are from the same fused whole, and how long they take.
+"""How far images fused in tiles are from the same images fused whole, and how long they take.
 
 python -m benchmarks.tiles --pairs=DIR [--weights=general] [--max-memory=120MB,400MB,1GB]
 
-Each pair of DIR (folders a/ and b/) is fused whole, and in tiles with each size of memory in which
-it has no room. Differences of luma are in steps of 255; times are multiples of that of the whole.
+Each pair of DIR (folders a/ and b/) is fused whole, and in tiles for each size of memory that is
+too small for the whole. Differences of luma are in steps of 1/255; times are multiples of the time
+to fuse the pair whole.
 """
 
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import head, row
-from smc_jax import color, command, compilation, memory, pairing, tasks
+from smc_jax import color, command, compilation, image_files, memory, pairing, tasks
 from smc_jax.errors import ConfigError
 from smc_jax.fusion import Fuser
 from smc_jax.weights import load
@@ -30,7 +31,7 @@ def main() -> None:
     fuser = Fuser(cfg, params)
     rows = 0
     for pair in pairing.pairs(arguments.pairs)[0]:
-        a, b = tasks.in_order(cfg.task, color.read(pair.a), color.read(pair.b))
+        a, b = tasks.in_order(cfg.task, image_files.read(pair.a), image_files.read(pair.b))
         color.same_size(a, b, f"{pair.a} and {pair.b}")
         sources = color.luma(a), color.luma(b)
         height, width = sources[0].shape
@@ -52,7 +53,7 @@ def main() -> None:
 
 
 def _timed(fuser: Fuser, sources: tuple[color.Luma, color.Luma], budget: int):
-    """The fused luma and the seconds that it took, once all is compiled."""
+    """Returns the fused luma and the seconds that it took, compilation excluded."""
     fuser.luma(*sources, budget)
     start = time.perf_counter()
     fused = fuser.luma(*sources, budget)

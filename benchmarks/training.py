@@ -21,7 +21,7 @@ from benchmarks.measure import table
 from benchmarks.model import images
 from configs import base
 from data_prep import build
-from smc_jax import color, command, model, sharding, train, train_state, train_step
+from smc_jax import command, image_files, model, sharding, train, train_state, train_step
 from smc_jax.config import Config, override
 from smc_jax.train_step import Step
 
@@ -48,14 +48,14 @@ def _loop(folder: Path) -> None:
     for index in range(8):
         for side in ("a", "b"):
             image = random.integers(0, 255, (480, 640), dtype=np.uint8)
-            color.write(folder / "pairs/train" / side / f"{index}.png", image)
+            image_files.write(folder / "pairs/train" / side / f"{index}.png", image)
     build.build(folder / "pairs", "ivif", "noise", folder / "data")
     values = {"data.name": "noise", "data.dir": str(folder / "data"), "data.crop": 64}
     values |= {"train.steps": STEPS, "train.log_every": 1, "train.save_every": 10 * STEPS}
     values |= {"train.image_every": 10 * STEPS}
     cfg = override(base.get_config("practical"), values)
     loop, alone = [], []
-    for turn in range(2):  # they take turns, on a machine that is not alone
+    for turn in range(2):  # they take turns, since the machine may be shared
         train.train(cfg, folder / f"run{turn}")
         host = (folder / f"run{turn}" / "host.jsonl").read_text().splitlines()
         loop.append(1 / json.loads(host[-1])["pairs_per_second"])
@@ -81,7 +81,7 @@ def _step(cfg: Config, mesh: jax.sharding.Mesh) -> tuple[Step, object, object]:
 
 
 def _seconds(cfg: Config, mesh: jax.sharding.Mesh, steps: int) -> float:
-    """A step's seconds, without what is read or written around it."""
+    """Returns the seconds per step, without what is read or written around it."""
     step, state, batch = _step(cfg, mesh)
     state, metrics, _ = step(state, batch)
     jax.block_until_ready(metrics)
@@ -123,7 +123,7 @@ def _scaled(devices: int) -> tuple[float, list[tuple[str, int, int]]]:
 
 
 def exchanges(program: str) -> list[tuple[str, int, int]]:
-    """What devices exchange in a compiled program: kind, how many, and the bytes of the results."""
+    """Returns the exchanges in a compiled program: kind, count, and the bytes of the results."""
     found: dict[str, list[int]] = collections.defaultdict(list)
     for line in program.splitlines():
         match = re.match(rf"\s*(?:ROOT )?%?\S+ = (.*?) ({EXCHANGES})(?:-start)?\(", line)

@@ -1,4 +1,4 @@
-"""The paper's Table 3, a line a row, and a single expert, on MSRS.
+"""The rows of the paper's Table 3, and two more, on MSRS.
 
 python train.py --config=configs/ablations.py:no_mafe …
 python train.py --config=configs/ablations.py:no_mafe,practical …
@@ -18,6 +18,7 @@ ROWS = {
     "no_div": {"loss.div": 0.0},
     "no_cons": {"loss.cons": 0.0},
     "no_mccm_loss": {"loss.wb": 0.0, "loss.div": 0.0, "loss.cons": 0.0},
+    # The first two remove the whole branch; the third keeps the experts' projections and gates.
     "no_sc_scan": {"model.sc_scan": False},
     "no_fr_scan": {"model.fr_scan": False},
     "no_cm_scan": {"model.cm_scan": False},

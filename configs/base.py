@@ -1,4 +1,4 @@
-"""The paper's setting, which is the default of every field; `:practical` for what trains better.
+"""The paper's setting, which is the default of every field, and `practical`, which trains better.
 
 python train.py --config=configs/base.py:practical …
 """
@@ -7,37 +7,38 @@ from typing import Any
 
 from smc_jax.config import Config, override
 from smc_jax.errors import ConfigError
+from smc_jax.losses.intensity import RULES_OF_TASKS
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "paper": {},
     "practical": {
-        # 2e-4, halved every 1000 steps, moves the weights as far as 400 steps at 1e-3 do.
+        # 2e-4, halved every 1000 steps, moves the weights no further than 400 steps at 1e-3.
         "optim.lr": 1e-3,
         "optim.schedule": "cosine",
-        # The contrastive ratios kick now and then.
+        # The contrastive ratios have occasional large gradients.
         "optim.clip": 1.0,
-        # Over single images L_wb rewards two experts that do everything.
+        # Computed per image, L_wb rewards two experts that do everything.
         "loss.balance": "running",
         # Anti-parallel experts cancel in the sum.
         "loss.clamp_div": True,
-        # Channel halves are no frequencies: L_fcl is satisfied by near-constant features.
+        # Halves of the channels are no frequencies: near-constant features satisfy L_fcl.
         "loss.feature_split": "spatial",
-        # A whole image has larger maxima than the crops that the gate learns from.
+        # A whole image has larger maxima than the crops that the gate is trained on.
         "model.gate_window": 64,
-        # What is best in a source need not pass through a LayerNorm: pixels are taken over.
+        # Pixels of the sources are taken over directly instead of passing through a LayerNorm.
         "model.output": "blend",
-        # The ratios, of which any image has much, drown the terms on what is seen.
+        # At full weight the contrastive ratios drown the terms on the fused image.
         "loss.fcl": 0.05,
         "loss.pcl": 0.05,
-        # Made for the whole range, SSIM does not see the texture of the night.
+        # With constants for the whole range, SSIM does not see texture in night scenes.
         "loss.ssim": 3.0,
         "loss.ssim_span": 0.1,
-        # A mean absolute distance is of the order of .01. Much of these two keeps the fused image
-        # within the maximum of both sources, where edges are weaker than they could be.
+        # Mean absolute distances are of the order of .01. Larger weights would tie the fused image
+        # to the maximum of the sources, where edges are weaker than they could be.
         "loss.intensity": 5.0,
         "loss.gradient": 20.0,
-        # What the sources show is measured as the field measures it, by what can be differentiated
-        # of Qabf, MEF-SSIM, VIF and SCD: the paper's terms alone leave edges and texture weak.
+        # Differentiable forms of Qabf, MEF-SSIM, VIF and SCD: the paper's terms alone leave edges
+        # and texture weak.
         "loss.edges": 5.0,
         "loss.structure": 5.0,
         "loss.fidelity": 1.0,
@@ -45,18 +46,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 FOR_TASK: dict[tuple[str, str], dict[str, Any]] = {
-    # All is in one of the two sources, pixel by pixel: nothing is to be added up.
+    # Each pixel is sharp in one of the two sources: the result should choose, not add.
     ("practical", "mfif"): {
         "loss.intensity_rule": "sharper",
-        # Features hold which source is sharper, but give it away slowly.
+        # Features contain which source is sharper, but the network learns it slowly.
         "model.trust": 1.0,
-        # On plain surfaces the choice would follow what JPEG leaves of noise, in patches.
+        # On plain surfaces the choice would follow JPEG noise, in patches.
         "model.contrast_noise": 4.0,
         "loss.intensity": 20.0,
         "loss.gradient": 40.0,
         "loss.fcl": 0.02,
         "loss.pcl": 0.02,
-        # These two reward a mean of the sources.
+        # These two terms reward a mean of the sources.
         "loss.ssim": 0.0,
         "loss.correlation": 0.0,
         "loss.edges": 6.0,
@@ -64,20 +65,24 @@ FOR_TASK: dict[tuple[str, str], dict[str, Any]] = {
         "loss.fidelity": 1.5,
     },
     ("practical", "mdif"): {
-        # Around a head one source has faint noise where the other is black: shares would halve it.
+        # Around a head one source has faint noise, which shares with the black of the other halve.
         "model.faint": 10.0,
     },
+    ("practical", "general"): {
+        # As for mfif alone.
+        "loss.intensity_rule": "task",
+    },
     ("practical", "meif"): {
-        # Neither exposure, and not their mean, is as bright as the result should be.
+        # Neither exposure, nor their mean, is as bright as the result should be.
         "loss.intensity": 2.0,
         "loss.gradient": 10.0,
-        # Stronger bands would take shadows to black.
+        # Amplified bands would turn shadows black.
         "model.within": True,
     },
 }
-"""What a setting changes further for one task."""
-RULES = {"ivif": "max", "mdif": "max", "mfif": "mean", "meif": "mean", "general": "task"}
-"""`loss.intensity_rule` (ours)."""
+"""Further changes of a setting for one task."""
+RULES = {**RULES_OF_TASKS["task_mean"], "general": "task_mean"}
+"""`loss.intensity_rule` of each task (ours)."""
 
 
 def get_config(setting: str = "paper", task: str = "ivif") -> Config:

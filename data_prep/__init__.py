@@ -1,1 +1,1 @@
-"""From image files to data sets that training and evaluation read."""
+"""Turns image files into data sets for training and evaluation."""

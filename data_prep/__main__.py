@@ -4,7 +4,7 @@ python -m data_prep list
 python -m data_prep NAME --source=DIR_OR_ARCHIVE --out=DIR
 python -m data_prep pairs --source=DIR --task=ivif --name=NAME --out=DIR
 
-The files of the published tree are laid out as `data_prep.build` takes them, checked, and built.
+The files of the published tree are laid out as `data_prep.build` expects, checked, and built.
 """
 
 import json
@@ -19,7 +19,8 @@ from absl import flags
 from data_prep import build, checks, folder, tree
 from data_prep.datasets import DATASETS, Published
 from data_prep.folder import BuildError
-from smc_jax import color, command, files
+from smc_jax import color, command, files, image_files
+from smc_jax.errors import ImageError
 
 
 def prepare(
@@ -38,13 +39,13 @@ def prepare(
       dataset: a name of `DATASETS`.
       source: a folder, or a zip or tar archive, that holds the tree.
       out: where data sets are kept.
-      task: what `pairs` are for.
-      name: of the data set; by default `dataset`.
-      strict: any finding of the checks is an error.
-      overwrite: replace a data set that is there.
+      task: the task of `pairs`; other data sets have their own.
+      name: the name of the data set; by default `dataset`.
+      strict: treat any finding of the checks as an error.
+      overwrite: replace an existing data set.
 
     Raises:
-      BuildError: an argument is wrong, or files are; every bad file is named.
+      BuildError: an argument or a file is wrong; the message names the bad files.
     """
     published, name = DATASETS[dataset], name or dataset
     task = task or published.task
@@ -61,7 +62,7 @@ def prepare(
             splits = build.scan(pairs)
             report = {"licence": published.licence, "home": published.home, "cite": published.cite}
             report |= checks.report(pairs, published.counts)
-        except (BuildError, color.ImageError) as error:
+        except (BuildError, ImageError) as error:
             raise BuildError(_as_published(str(error), origin)) from None
         report["findings"] = _as_published("\n".join(report["findings"]), origin).splitlines()
         if strict and report["findings"]:
@@ -73,7 +74,7 @@ def prepare(
 
 
 def _lay_out(dataset, published: Published, source, found: tree.Tree, pairs: Path):
-    """Links the tree's files to `pairs/<split>/{a,b,gt}/<name>.*`; gives each link's origin."""
+    """Links the tree's files to `pairs/<split>/{a,b,gt}/<name>.*`; returns each link's origin."""
     sides: dict[str, dict[tuple[str, str], list[str]]] = {}
     for side in ("a", "b", "gt"):
         pattern = getattr(published, side)
@@ -109,10 +110,10 @@ def _lay_out(dataset, published: Published, source, found: tree.Tree, pairs: Pat
 
 
 def _exposures(found: tree.Tree, sequences):
-    """The darkest and the brightest image of each sequence, by their mean luma.
+    """Returns the darkest and the brightest image of each sequence, by mean luma.
 
     Raises:
-      BuildError: a sequence has but one.
+      BuildError: a sequence has only one image.
     """
     dark, bright = {}, {}
     for key, paths in sequences.items():
@@ -120,7 +121,9 @@ def _exposures(found: tree.Tree, sequences):
             raise BuildError(
                 f"{found.file(paths[0])} is the only exposure of its scene; add others"
             )
-        means = {p: float(color.luma(color.read(found.file(p))).mean()) for p in sorted(paths)}
+        means = {
+            p: float(color.luma(image_files.read(found.file(p))).mean()) for p in sorted(paths)
+        }
         dark[key], bright[key] = (
             [min(means, key=means.__getitem__)],
             [max(means, key=means.__getitem__)],
@@ -129,7 +132,7 @@ def _exposures(found: tree.Tree, sequences):
 
 
 def _as_published(text: str, origin: dict[str, str]) -> str:
-    """The text, which names links, with the files that they stand for."""
+    """Replaces the links named in a text by the files that they stand for."""
     for link in sorted(origin, key=len, reverse=True):
         text = text.replace(link, origin[link])
     return text
@@ -180,8 +183,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     DATASET = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else ""
-    flags.DEFINE_string("source", "", "Folder or zip or tar archive with the published tree.")
-    flags.DEFINE_string("task", "", "What `pairs` are for: ivif, mdif, mfif, meif.")
+    flags.DEFINE_string("source", "", "Folder, or zip or tar archive, of the published data set.")
+    flags.DEFINE_string("task", "", "For `pairs`: their task, ivif, mdif, mfif or meif.")
     flags.DEFINE_string("name", "", "Name of the data set, by default that of the published one.")
     flags.DEFINE_string("out", "data", "Folder of data sets; this one becomes OUT/NAME.")
     flags.DEFINE_bool("strict", False, "Fail on any finding of the checks.")

@@ -4,7 +4,7 @@ python -m data_prep.build --pairs=DIR --task=ivif --name=msrs --out=DIR
 
 DIR holds `<split>/a/<name>.*` and `<split>/b/<name>.*`, and `<split>/gt/<name>.*` where there is a
 ground truth. The files go into the data set byte by byte, as they were published: nothing is lost
-or inflated, whatever their format, depth or channels. Any reader of TFDS has them:
+or inflated, whatever their format, depth or channels. Any TFDS reader can read them:
 
     source = tfds.builder_from_directory("DIR/msrs/1.0.0").as_data_source("train")
     image = PIL.Image.open(io.BytesIO(source[0]["a"]))
@@ -24,16 +24,17 @@ from tqdm import tqdm
 
 from data_prep import folder
 from data_prep.folder import BuildError
-from smc_jax import color, command, pairing
+from smc_jax import color, command, image_files, pairing
 from smc_jax.config import TASKS
+from smc_jax.errors import ImageError
 
 VERSION = "1.0.0"
 MARK = "*/dataset_info.json"
-"""Found in the folder of any TFDS data set."""
+"""Glob pattern of a file that any TFDS data set has."""
 
 
 class Files(NamedTuple):
-    """One example's files, and its size in pixels."""
+    """The files of one example, and its size in pixels."""
 
     name: str
     a: Path
@@ -49,15 +50,15 @@ def build(pairs: Path, task: str, name: str, out: Path, *, overwrite: bool = Fal
     Args:
       pairs: the folder of splits.
       task: one of `config.TASKS`.
-      name: of the data set: a lower-case letter, then letters, digits and underscores.
-      out: where data sets are kept.
-      overwrite: replace a data set that is there.
+      name: the data set's name: a lower-case letter, then such letters, digits and underscores.
+      out: the folder of data sets.
+      overwrite: replace an existing data set.
 
     Returns:
       The data set's folder.
 
     Raises:
-      BuildError: an argument is wrong, or files are; every bad file is named.
+      BuildError: an argument or a file is wrong; the message names every bad file.
     """
     check(task, name)
     target = out / name
@@ -71,7 +72,7 @@ def build(pairs: Path, task: str, name: str, out: Path, *, overwrite: bool = Fal
 
 
 def check(task: str, name: str) -> None:
-    """Raises BuildError unless there is such a task, and `name` may be that of a data set."""
+    """Raises BuildError unless `task` is known and `name` is a valid name of a data set."""
     if task not in TASKS:
         raise BuildError(f"--task={task} is unknown; it may be {', '.join(TASKS)}")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
@@ -81,18 +82,18 @@ def check(task: str, name: str) -> None:
 
 
 def write(splits: dict[str, list[Files]], task: str, target: Path) -> None:
-    """Writes the data set `target` of the files of its splits.
+    """Writes the files of all splits as the data set `target`.
 
     Raises:
-      BuildError: it cannot be written, as on a disk that is full.
+      BuildError: it cannot be written, for instance because the disk is full.
     """
     tfds.disable_progress_bar()
     builder: Any = _builder(target.name, task, splits)
     try:
-        # TFDS tells of the temporary folder, and that nothing had to be downloaded.
+        # TFDS prints the temporary folder, and that nothing had to be downloaded.
         with contextlib.redirect_stdout(io.StringIO()):
             builder(data_dir=target.parent, file_format="array_record").download_and_prepare()
-    except RuntimeError as error:  # of array_record
+    except RuntimeError as error:  # from array_record
         reason = str(error).partition("; writing")[0]
         raise BuildError(f"{target.name} cannot be written: {reason}") from None
 
@@ -104,10 +105,10 @@ def summary(target: Path) -> str:
 
 
 def scan(pairs: Path) -> dict[str, list[Files]]:
-    """The files of every split, all of them read once.
+    """Returns the files of every split, after reading each file once.
 
     Raises:
-      BuildError: with all that is wrong.
+      BuildError: something is wrong; the message lists all problems.
     """
     if not pairs.is_dir():
         raise BuildError(f"--pairs={pairs} is no folder")
@@ -122,7 +123,7 @@ def scan(pairs: Path) -> dict[str, list[Files]]:
         try:
             found, unpaired = pairing.pairs(split)
             truths, untold = pairing.truths(split, found)
-        except color.ImageError as error:
+        except ImageError as error:
             problems.append(str(error))
             continue
         problems += unpaired + untold
@@ -130,7 +131,7 @@ def scan(pairs: Path) -> dict[str, list[Files]]:
         for pair in tqdm(found, f"checking {split.name}", disable=None):
             try:
                 splits[split.name].append(_check(pair, truths.get(pair.name)))
-            except color.ImageError as error:
+            except ImageError as error:
                 problems.append(str(error))
     if problems:
         raise BuildError("\n".join(problems))
@@ -138,22 +139,22 @@ def scan(pairs: Path) -> dict[str, list[Files]]:
 
 
 def _check(pair: pairing.Pair, truth: Path | None) -> Files:
-    a, b = color.read(pair.a), color.read(pair.b)
+    a, b = image_files.read(pair.a), image_files.read(pair.b)
     color.same_size(a, b, f"{pair.a} and {pair.b}")
     if truth is not None:
-        color.same_size(a, color.read(truth), f"{pair.a} and {truth}")
+        color.same_size(a, image_files.read(truth), f"{pair.a} and {truth}")
     return Files(pair.name, pair.a, pair.b, truth, *a.shape[:2])
 
 
 def _smallest(files: list[Files]) -> dict[str, str | int]:
-    """The pair with the shortest side: what bounds a crop."""
+    """The pair with the shortest side, which limits the size of crops."""
     least = min(files, key=lambda f: min(f.height, f.width))
     return {"name": least.name, "height": least.height, "width": least.width}
 
 
 class _Info(tfds.core.DatasetInfo):
-    """What there is to know of a data set of one's own, of which TFDS need not find a copy online:
-    each look leaves an empty temporary folder.
+    """Info of a local data set: TFDS does not look for a copy online, since each attempt leaves an
+    empty temporary folder.
     """
 
     def initialize_from_bucket(self) -> None:
@@ -167,7 +168,7 @@ def _builder(dataset: str, task: str, splits: dict[str, list[Files]]) -> type:
     features = {
         "a": file,
         "b": file,
-        # Empty in a split that has none.
+        # Empty in splits without a ground truth.
         **({"gt": file} if truth else {}),
         "name": tfds.features.Text(),
         "task": tfds.features.Text(),
@@ -178,7 +179,7 @@ def _builder(dataset: str, task: str, splits: dict[str, list[Files]]) -> type:
     class AlignedPairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = dataset
         VERSION = tfds.core.Version(VERSION)
-        # Where TFDS would look for checksums of downloads, by a package that it does not require.
+        # TFDS would look here for checksums of downloads, with a package that it does not require.
         code_path = None
 
         def _info(self):

@@ -1,4 +1,4 @@
-"""What is worth knowing of pairs before a training: counts, shifts, duplicates, empty images."""
+"""Checks of pairs before training: counts, shifts, duplicates, empty images."""
 
 from pathlib import Path
 
@@ -7,23 +7,24 @@ from PIL import Image
 from scipy import fft
 from tqdm import tqdm
 
-from smc_jax import color, pairing
+from smc_jax import color, image_files, pairing
 
 SHIFTED = 2
-"""Pixels; pairs whose gradients seem shifted further are listed."""
+"""In pixels; pairs whose gradients seem shifted by more are listed."""
 ALIKE = 6
-"""Of the 128 bits of two pairs' hashes so many may differ in copies: copies that are compressed,
-halved or shifted by two pixels differ in few, other pairs of the same kind in 10 and more."""
+"""Pairs count as copies if at most this many of their hashes' 128 bits differ. Copies that are
+compressed, halved or shifted by two pixels differ in few, other pairs of the same kind in 10 and
+more."""
 SIDE = 256
-"""Shifts are looked for in the middle square of this side, at most."""
+"""Shifts are estimated in a central square of at most this side, in pixels."""
 
 
 def report(pairs: Path, counts: dict[str, int]) -> dict:
-    """Counts, sizes and findings of `pairs/<split>/{a,b}`.
+    """Returns counts, sizes and findings of `pairs/<split>/{a,b}`.
 
     Args:
       pairs: the folder of splits.
-      counts: pairs of each split as published; `all` is for their sum.
+      counts: pairs of each split as published; `all` stands for their sum.
 
     Raises:
       ImageError: a file is damaged, or a split holds no pair.
@@ -33,7 +34,7 @@ def report(pairs: Path, counts: dict[str, int]) -> dict:
         found, _ = pairing.pairs(split)
         shifts, sizes, colored = [], set(), {"a": 0, "b": 0}
         for pair in tqdm(found, f"looking at {split.name}", disable=None):
-            images = [color.read(path) for path in (pair.a, pair.b)]
+            images = [image_files.read(path) for path in (pair.a, pair.b)]
             for side, image in zip(colored, images, strict=True):
                 colored[side] += color.is_color(image)
             a, b = map(color.luma, images)
@@ -51,7 +52,7 @@ def report(pairs: Path, counts: dict[str, int]) -> dict:
             "pairs": len(found),
             "sizes": sorted(sizes),
             "in_color": colored,
-            # Estimates, and no findings: modalities that share few edges have large ones.
+            # Estimates, not findings: they are large for modalities that share few edges.
             "median_shift": float(np.median(shifts)),
             "shifted": [p.name for p, s in zip(found, shifts, strict=True) if s > SHIFTED],
         }
@@ -69,8 +70,8 @@ def report(pairs: Path, counts: dict[str, int]) -> dict:
 def shift(a: color.Luma, b: color.Luma) -> tuple[int, int]:
     """How far b lies down and right of a, in pixels, by phase correlation of their gradients.
 
-    An estimate, to be believed for mfif and meif only: infrared and visible or CT and MRI share so
-    few edges that aligned pairs get large values too.
+    An estimate, reliable for mfif and meif only: infrared and visible images, or CT and MRI, share
+    so few edges that aligned pairs get large values too.
     """
     spectra = [fft.fft2(_edges(x)) for x in (a, b)]
     cross = spectra[1] * spectra[0].conj()
@@ -81,7 +82,7 @@ def shift(a: color.Luma, b: color.Luma) -> tuple[int, int]:
 
 
 def table(report: dict) -> str:
-    """The report for a terminal; of many findings the first."""
+    """The report as text for a terminal, with the first ten findings."""
     lines = [
         f"{name:8} {s['pairs']:6} pairs  {len(s['sizes'])} sizes, as {s['sizes'][0]}"
         f"  in colour: a {s['in_color']['a']}, b {s['in_color']['b']}"
@@ -95,7 +96,7 @@ def table(report: dict) -> str:
 
 
 def _copies(hashes: list[tuple[str, Path, bytes]]) -> list[str]:
-    """A line for each pair that looks like one of a split before its own."""
+    """One line for each pair that looks like a pair of an earlier split."""
     lines = []
     bits = np.array([np.frombuffer(found, np.uint64) for _, _, found in hashes])
     starts = {split: n for n, (split, _, _) in reversed(list(enumerate(hashes)))}
@@ -118,6 +119,6 @@ def _edges(image: color.Luma) -> np.ndarray:
 
 
 def _hash(image: color.Luma) -> bytes:
-    """Difference hash: which of neighbours in a 9x8 reduction is brighter."""
+    """Difference hash: which of two horizontal neighbours is brighter, in a 9x8 reduction."""
     small = np.asarray(Image.fromarray(image).resize((9, 8), Image.Resampling.BOX))
     return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()

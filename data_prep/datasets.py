@@ -1,6 +1,6 @@
 """The published data sets: where the sources of a pair lie in each tree, its splits and counts.
 
-What a comment calls unverified is from the literature, and was not seen in the published archive.
+What is marked unverified is from the literature, and was not seen in the published archive.
 """
 
 import re
@@ -12,25 +12,25 @@ class Published(NamedTuple):
     """One published data set.
 
     `a`, `b` and `gt` are regular expressions for the end of a file's path without suffix. Their
-    group `name` is what a pair shares. Where there is a group `split`, it is the pair's split, and
-    a group `part` goes before its name.
+    group `name` is what the files of a pair share. A group `split`, if any, is the pair's split,
+    and a group `part` is put in front of its name.
     """
 
     task: str
     a: str
     b: str
     tree: str
-    """The expected tree in a line, for messages."""
+    """The expected tree in one line, for messages."""
     color: str
-    """The sources in colour: `a`, `b`, `ab`; `-` if both are grey."""
+    """The sources in colour: `a`, `b`, `ab`; `-` if both are grey, `?` if unknown."""
     counts: dict[str, int]
-    """Pairs of each split as published; `all` is for their sum."""
+    """Pairs of each split as published; `all` stands for their sum."""
     home: str
     licence: str
     cite: str
     gt: str = ""
     split: Callable[[str], str] | str = "test"
-    """The split of a name, where the tree tells none."""
+    """The split, or a function that derives it from a name, where the tree has none."""
 
 
 def _harvard(kind: str, color: str, count: int) -> Published:
@@ -51,7 +51,7 @@ def _harvard(kind: str, color: str, count: int) -> Published:
 def by_case(name: str) -> str:
     """Cases whose number ends in 0 are for testing; the last three digits of a name count slices.
 
-    So the slices of a patient stay together: the archive's own split, in MyDatasets, divides them.
+    This keeps the slices of a patient together; the archive's own split, in MyDatasets, does not.
     """
     return "test" if re.match(r"\d*0\d{3}$", name) else "train"
 
@@ -104,7 +104,7 @@ DATASETS = {
         "ivif",
         rf"ir/{NAME}",
         rf"vi/{NAME}",
-        "{ir,vi}/<name>.*",  # As many rearrange it; the published tree is unverified.
+        "{ir,vi}/<name>.*",  # A common rearrangement; the published tree is unverified.
         "-",
         {},
         "figshare, TNO Image Fusion Dataset",
@@ -185,12 +185,12 @@ DATASETS = {
         NONE_STATED,
         "Zhang, Multi-focus image fusion: a benchmark, arXiv 2005.01116",
     ),
-    # Images of sequences of exposures, from which __main__ takes the darkest and the brightest.
+    # Sequences of exposures, from each of which __main__ takes the darkest and the brightest.
     "sice": Published(
         "meif",
         rf"{PART}(?P<name>(?!(?i:label)/)[^/]+)/\d+",
         rf"{PART}(?P<name>(?!(?i:label)/)[^/]+)/\d+",
-        # Scenes are counted from 1 in both parts; unverified.
+        # Scenes are numbered from 1 in both parts; unverified.
         "Dataset_Part{1,2}/<scene>/<exposure>.JPG, Dataset_Part{1,2}/Label/<scene>.JPG",
         "ab",
         {"train": 589},
@@ -204,7 +204,7 @@ DATASETS = {
         "meif",
         r"input/(?P<name>[^/]+)/[^/]+_[Aa]",
         r"input/(?P<name>[^/]+)/[^/]+_[Bb]",
-        # Beside the pair lie its files under their former names, and two of its names end in _a.
+        # Folders also hold the files under their former names; two names of the set end in _a.
         "input/<name>/<name>_{A,B}.*",
         "ab",
         {"test": 100},

@@ -1,4 +1,4 @@
-"""Defocus of a thin lens: a point at another depth than the focus is spread over a disk.
+"""Defocus of a thin lens: a point that is not at the depth of focus is spread over a disk.
 
 The disk's radius grows with the difference of the disparities (the inverse depths) of the point
 and of the focus. All images are linear light: light adds up, its sRGB codes do not.
@@ -15,18 +15,18 @@ from data_prep.exposure import Light
 Map = Float[np.ndarray, "h w"]
 
 STEP = 0.75
-"""Radii between two blurred images, in pixels; what lies between is interpolated."""
+"""Step in radius between two blurred images, in pixels; radii in between are interpolated."""
 MARGIN = 0.06
-"""A disparity step by more than this, of a range of 1, is an edge at which things are hidden."""
+"""A disparity step larger than this, of a range of 1, is an edge that hides what is behind it."""
 MIXED = 2
 """Width in pixels of the seam at such an edge where the photograph mixes both sides."""
 
 SOFT = 0.7
-"""Standard deviation in pixels of an edge in focus, as that of any photograph."""
+"""Standard deviation in pixels of the blur of an edge in focus, as in any photograph."""
 
 
 def blur(light: Light, radii: list[float]) -> Iterator[Light]:
-    """Spreads every point over a disk of each of the radii, in pixels; borders are mirrored."""
+    """Yields the light spread over disks of each radius, in pixels; borders are mirrored."""
     pad = int(np.ceil(max(radii))) + 1
     padded = np.pad(light, ((pad, pad), (pad, pad), (0, 0)), mode="symmetric")
     shape = [fft.next_fast_len(n, real=True) for n in padded.shape[:2]]
@@ -35,7 +35,7 @@ def blur(light: Light, radii: list[float]) -> Iterator[Light]:
     for radius in radii:
         kernel = _disk(radius)
         transfer = fft.rfft2(kernel, shape)[..., None]
-        # The kernel's corner, not its centre, is at the origin: the result is moved by its radius.
+        # The kernel's corner, not its centre, is at the origin: the result is offset by its radius.
         start = pad + len(kernel) // 2
         whole = fft.irfft2(spectrum * transfer, shape, axes=(0, 1))
         # Rounding leaves black a little below 0.
@@ -43,7 +43,7 @@ def blur(light: Light, radii: list[float]) -> Iterator[Light]:
 
 
 def sloped(light: Light, disparity: Map, focus: float, strength: float) -> Light:
-    """Defocus where depth changes smoothly, so that nothing hides anything.
+    """Defocus of a scene whose depth changes smoothly, so that nothing is hidden.
 
     Args:
       light: everything in focus.
@@ -62,8 +62,8 @@ def sloped(light: Light, disparity: Map, focus: float, strength: float) -> Light
 def stepped(light: Light, disparity: Map, focus: float, strength: float) -> Light:
     """Defocus of a scene whose objects hide each other; arguments as for `sloped`.
 
-    Layers of depth are painted from far to near. Before its blur a layer goes on behind what
-    hides it, with the nearest colours, as a lens looks round the edge of a near object.
+    Layers of depth are painted from far to near. Before it is blurred, a layer is continued with
+    its nearest colours behind what hides it, as a lens sees round the edge of a near object.
     """
     count = max(1, int(np.ceil(strength / (STEP / 2))))
     out = np.zeros_like(light)
@@ -93,7 +93,7 @@ def _soften(image: Light) -> Light:
 
 
 def _disk(radius: float) -> Map:
-    """A disk of sum 1; pixels at its rim count by the part of them that is inside."""
+    """A disk of sum 1; pixels at its rim count by the fraction that is inside."""
     fine = 8
     reach = int(np.ceil(radius))
     side = (2 * reach + 1) * fine

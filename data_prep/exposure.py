@@ -1,13 +1,13 @@
-"""Light and what a camera makes of it: the sRGB curve, exposure, clipping and noise."""
+"""Light and how a camera records it: the sRGB curve, exposure, clipping and noise."""
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 Light = Float[np.ndarray, "h w c"]
-"""Linear light: 0 is black, 1 what saturates the camera at its normal exposure."""
+"""Linear light: 0 is black, 1 saturates the camera at its normal exposure."""
 
 READ_NOISE = 5.0
-"""Electrons, standard deviation."""
+"""Standard deviation, in electrons."""
 
 
 def linear(image: UInt8[np.ndarray, "h w c"]) -> Light:
@@ -20,13 +20,13 @@ def linear(image: UInt8[np.ndarray, "h w c"]) -> Light:
 def expose(
     light: Light, stops: float, full_well: float, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "h w c"]:
-    """An sRGB photograph: photons are counted, so there is shot noise, and the sensor saturates.
+    """Takes an sRGB photograph, with shot noise, read noise and saturation.
 
     Args:
       light: the scene.
       stops: exposure relative to the normal one; +1 doubles the light.
-      full_well: electrons at which a pixel saturates; few of them make a noisy camera.
-      rng: of the noise.
+      full_well: electrons at which a pixel saturates; the fewer, the noisier the camera.
+      rng: generator of the noise.
     """
     electrons = rng.poisson(light * (2.0**stops * full_well))
     return encode((electrons + rng.normal(0, READ_NOISE, light.shape)) / full_well)

@@ -10,17 +10,17 @@ from smc_jax.errors import InputError
 
 
 class BuildError(InputError):
-    """What cannot be built; the message holds a line for each reason."""
+    """Something cannot be built; the message has one line per reason."""
 
 
 def check(target: Path, mark: str, *, overwrite: bool, own: Container[str] | None = None) -> None:
-    """Raises BuildError unless `target` is free, or may be overwritten.
+    """Raises BuildError unless `target` is free or may be overwritten.
 
     Args:
-      target: the folder that is to be written.
-      mark: a glob pattern that tells a folder of its kind; no other folder is ever replaced.
+      target: the folder to be written.
+      mark: a glob pattern that identifies a folder of this kind; no other is ever replaced.
       overwrite: replace such a folder.
-      own: all names that it may hold; None: it may hold anything.
+      own: all names that the folder may hold, or None if it may hold anything.
     """
     if not target.exists():
         files.check_folder(target.parent, "--out")
@@ -36,10 +36,10 @@ def check(target: Path, mark: str, *, overwrite: bool, own: Container[str] | Non
 
 @contextlib.contextmanager
 def whole(target: Path) -> Iterator[Path]:
-    """A path to write a folder to; it becomes `target` when the block ends, unless it raises.
+    """Yields a path to write a folder to; it becomes `target` at the end, unless the block raises.
 
-    It lies in a hidden folder beside `target`, of one run at a time, which goes away in either
-    case. What a killed run has left there goes away at the start of the next.
+    The path lies in a hidden folder beside `target` that only one run at a time can use. The folder
+    is removed in either case; what a killed run has left there is removed by the next run.
 
     Raises:
       InputError: another run builds `target`, or its folder cannot be written to.
@@ -50,7 +50,7 @@ def whole(target: Path) -> Iterator[Path]:
     with files.locked(place):
         try:
             if old.exists() and not target.exists():
-                old.rename(target)  # It was killed between the last two lines of this block.
+                old.rename(target)  # A run was killed between the two renames below.
             for left in place.iterdir():
                 if left.is_dir():
                     shutil.rmtree(left)

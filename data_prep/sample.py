@@ -4,8 +4,8 @@ python -m data_prep.sample --out=DIR [--data=DIR]     (needs `pip install '.[sam
 
 Writes `OUT/mfif/<split>/{a,b,gt}/<name>.png`, multi-focus pairs (`a` near, `b` far), and
 `OUT/meif/...`, multi-exposure pairs (`a` dark, `b` bright). `gt` is the photograph itself. With
---data the data sets DATA/sample_mfif and DATA/sample_meif are built from them. No scene is in two
-splits. The same versions make the same files.
+--data, the data sets DATA/sample_mfif and DATA/sample_meif are built from them. No scene is in two
+splits. The same package versions make the same files.
 """
 
 import json
@@ -22,14 +22,14 @@ from tqdm import tqdm
 from data_prep import build, folder
 from data_prep.folder import BuildError
 from data_prep.simulate import KINDS, Sample, depth, multi_exposure, multi_focus, store
-from smc_jax import color, command, files
+from smc_jax import command, files, image_files
 
 MARK = "sample.json"
-"""Tells a folder that this command has written."""
+"""The file that identifies a folder written by this command."""
 
 
 class Scene(NamedTuple):
-    """A photograph, how many pairs of each kind are made of it, and its motive in depth."""
+    """A photograph, its split, the number of pairs of each kind made from it, and its depth."""
 
     file: str
     split: str
@@ -52,14 +52,14 @@ SCENES = (
     Scene("motorcycle_left.png", "test", 1, 0),
 )
 DISPARITY = {"motorcycle_left.png": "motorcycle_disp.npz"}
-"""Measured depth, where there is a measurement."""
+"""Files of measured disparities, by photograph."""
 
 
 def measured_depth(file: str, photograph: np.ndarray) -> np.ndarray:
     """The stereo pair's disparity in [0, 1].
 
-    What only one camera saw has none: there, of the nearest to the left and to the right in the
-    row, the one of the more similar colour is taken.
+    Points that only one camera saw have none: they take that of the nearest known pixel to the left
+    or right in the row, whichever has the more similar colour.
     """
     with np.load(_shipped() / file) as archive:
         disparity = archive["arr_0"]
@@ -79,9 +79,9 @@ def measured_depth(file: str, photograph: np.ndarray) -> np.ndarray:
 
 
 def samples() -> Iterator[tuple[str, str, str, Sample]]:
-    """All samples, as task, split, name and images."""
+    """Yields all samples as task, split, name and images."""
     for number, scene in enumerate(SCENES):
-        photograph = color.read(_shipped() / scene.file)
+        photograph = image_files.read(_shipped() / scene.file)
         stem = Path(scene.file).stem
         for pair in range(scene.pairs):
             name = f"{stem}_{pair}" if scene.pairs > 1 else stem
@@ -100,14 +100,14 @@ def write(out: Path, data: Path | None = None, *, overwrite: bool = False) -> li
 
     Args:
       out: a folder for the pairs, written whole or not at all.
-      data: a folder for the data sets `sample_<task>` of them, or None.
-      overwrite: replace what an earlier run has written.
+      data: a folder for data sets `sample_<task>` built from them, or None for no data sets.
+      overwrite: replace the output of an earlier run.
 
     Returns:
       The folders of the data sets.
 
     Raises:
-      BuildError: something is there that may not be overwritten.
+      BuildError: a folder may not be overwritten, `data` lies in `out`, or scikit-image is missing.
     """
     sets = {task: data / f"sample_{task}" for task in KINDS} if data else {}
     folder.check(out, MARK, overwrite=overwrite, own=(*KINDS, MARK))

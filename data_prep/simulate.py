@@ -1,11 +1,11 @@
 """Makes pairs from photographs: focused near and far, or exposed less and more.
 
-python -m data_prep.simulate --photos=FOLDER --task=mfif --out=PAIRS [--each=2] [--overwrite]
+python -m data_prep.simulate --photos=FOLDER --task=mfif --out=PAIRS/train [--each=2] [--overwrite]
 
-Writes `PAIRS/{a,b,gt}/<photo>_<k>.png`, the sources and the photograph itself, which should be
-sharp and well exposed. `a` is focused near (or is dark), `b` far (or is bright); what lies between,
-a strip of a smooth scene, is sharp in neither. For exposures the photograph is darkened at random
-first. The same photographs make the same pairs. Then
+Writes `PAIRS/train/{a,b,gt}/<photo>_<k>.png`, the sources and the photograph itself, which should
+be sharp and well exposed. `a` is focused near (or is dark), `b` far (or is bright); what lies
+between, a strip of a smooth scene, is sharp in neither. For exposures the photograph is darkened at
+random first. The same photographs always give the same pairs. To build a data set of them, run
 `python -m data_prep pairs --source=PAIRS --task=mfif ...`.
 """
 
@@ -21,26 +21,26 @@ from tqdm import tqdm
 
 from data_prep import defocus, exposure, folder
 from data_prep.folder import BuildError
-from smc_jax import color, command, files, pairing
+from smc_jax import color, command, files, image_files, pairing
 
 MARK = "simulated.json"
-"""Tells a folder that this command has written."""
+"""The file that identifies a folder written by this command."""
 SMALLEST = 32
-"""Pixels that a side of a photograph needs."""
+"""Least side of a photograph, in pixels."""
 OBJECTS = 0.5
-"""Share of focus pairs in which near things have edges and hide far ones."""
+"""Share of focus pairs in which near objects have edges and hide far ones."""
 STRENGTH = 0.014
-"""Radius of the defocus between the nearest and the farthest, as a share of the image's side ..."""
+"""Radius of the defocus between the nearest and the farthest, as a share of the shorter side."""
 VARIETY = 0.5, 2.0
-"""... and what it is multiplied with, where it is drawn at random."""
+"""Range of the random factor that `focus_pair` multiplies `STRENGTH` by."""
 WELL_LIT = 40_000
-"""Electrons of a pixel at saturation in a camera that focuses at leisure ..."""
+"""Electrons at which a pixel saturates, in a camera with time to focus."""
 SMALL = 8_000
-"""... and in a small one that brackets its exposure."""
+"""Electrons at which a pixel saturates, in a small camera that brackets its exposure."""
 DARKENED = 1.0
-"""Stops by which a photograph is darkened at most."""
+"""Largest number of stops by which a photograph is darkened first."""
 LESS, MORE = (0.3, 3.5), (0.5, 4.0)
-"""Stops by which it is then exposed less and more, drawn at random."""
+"""Ranges of the random stops by which it is then exposed less and more."""
 
 
 class Sample(NamedTuple):
@@ -59,10 +59,10 @@ def multi_focus(
     Args:
       photograph: uint8, "h w" or "h w 3".
       disparity: "h w", from 0 (far) to 1 (near).
-      hides: near things have edges and hide far ones; else depth changes smoothly.
-      rng: np.random.Generator, of the noise.
+      hides: whether near objects have edges and hide far ones; else depth changes smoothly.
+      rng: np.random.Generator of the noise.
       strength: radius of the defocus between the nearest and the farthest, as a share of the
-        image's side.
+        shorter side.
     """
     light = exposure.linear(np.atleast_3d(photograph))
     render = defocus.stepped if hides else defocus.sloped
@@ -81,7 +81,7 @@ def multi_exposure(
     less: tuple[float, float] = (2, 3),
     more: tuple[float, float] = (1.5, 2.5),
 ) -> Sample:
-    """The photograph exposed less and more, by stops that are drawn between those given."""
+    """The photograph exposed less and more, by stops drawn from the given ranges."""
     light = exposure.linear(np.atleast_3d(photograph))
     sources = [
         exposure.expose(light, stops, SMALL, rng)
@@ -102,10 +102,10 @@ def depth(shape: tuple[int, int], tilt: float, rng) -> np.ndarray:
 
 
 def objects(shape: tuple[int, int], rng) -> np.ndarray:
-    """A disparity map "h w" in [0, 1]: a far background with one to three near things in it.
+    """A disparity map "h w" in [0, 1]: a far background with one to three near objects.
 
-    All of them are equally near, and the first alone covers more than the 15 % that the near focus
-    is set by: nearly every point is in focus in one of the sources.
+    The objects are equally near, and the first alone covers more than the nearest 15 % that set the
+    near focus: nearly every point is in focus in one of the sources.
     """
     disparity = 0.15 * depth(shape, rng.uniform(0, 360), rng)
     near = rng.uniform(0.6, 1.0)
@@ -117,7 +117,7 @@ def objects(shape: tuple[int, int], rng) -> np.ndarray:
 
 
 def focus_pair(photograph: np.ndarray, rng) -> Sample:
-    """The photograph focused near and far, at depths that are drawn at random."""
+    """The photograph focused near and far, with a random disparity map and strength."""
     shape, strength = photograph.shape[:2], STRENGTH * rng.uniform(*VARIETY)
     hides = rng.random() < OBJECTS
     disparity = objects(shape, rng) if hides else depth(shape, rng.uniform(0, 360), rng)
@@ -127,8 +127,8 @@ def focus_pair(photograph: np.ndarray, rng) -> Sample:
 def exposure_pair(photograph: np.ndarray, rng) -> Sample:
     """The photograph, darkened at random, exposed less and more, often by unequal stops.
 
-    Scenes by daylight are all bright: who has seen no others makes all scenes bright. And who has
-    seen no pair, of which one is nearly right, takes a good exposure halfway to a white one.
+    Daylight scenes are all bright: a model trained on no others makes all scenes bright. A model
+    that has seen no pair with one nearly right exposure moves such an exposure halfway to white.
     """
     light = exposure.linear(np.atleast_3d(photograph)) * 2.0 ** -rng.uniform(0, DARKENED)
     return multi_exposure(exposure.encode(light).reshape(photograph.shape), rng, LESS, MORE)
@@ -143,7 +143,7 @@ OWN = (*Sample._fields, MARK)
 def store(sample: Sample, where: Path, name: str) -> None:
     """Writes the images of a sample as `where/{a,b,gt}/<name>.png`."""
     for side, image in sample._asdict().items():
-        color.write(where / side / f"{name}.png", image)
+        image_files.write(where / side / f"{name}.png", image)
 
 
 def write(photos: Path, task: str, out: Path, *, each: int = 2, overwrite: bool = False) -> int:
@@ -153,8 +153,8 @@ def write(photos: Path, task: str, out: Path, *, each: int = 2, overwrite: bool 
       photos: a folder of image files.
       task: one of `KINDS`.
       out: a folder for the pairs.
-      each: pairs that are made of a photograph.
-      overwrite: replace what an earlier run has written.
+      each: the number of pairs made from each photograph.
+      overwrite: replace the output of an earlier run.
 
     Raises:
       BuildError: an argument is wrong.
@@ -181,7 +181,7 @@ def write(photos: Path, task: str, out: Path, *, each: int = 2, overwrite: bool 
 
 def _pairs(found: dict[str, Path], task: str, each: int) -> Iterator[tuple[str, Sample]]:
     for number, (stem, path) in enumerate(sorted(found.items())):
-        photograph = color.bytes8(color.read(path))
+        photograph = color.bytes8(image_files.read(path))
         height, width = photograph.shape[:2]
         if min(height, width) < SMALLEST:
             raise BuildError(f"{path} is {width}x{height}; it needs {SMALLEST}x{SMALLEST} at least")
@@ -205,6 +205,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("photos", "", "Folder of photographs.")
     flags.DEFINE_string("task", "", f"What the pairs are for: {' or '.join(KINDS)}.")
     flags.DEFINE_string("out", "", "Folder for the pairs.")
-    flags.DEFINE_integer("each", 2, "Pairs of each photograph.")
+    flags.DEFINE_integer("each", 2, "Pairs per photograph.")
     flags.DEFINE_bool("overwrite", False, "Replace the pairs of an earlier run.")
     command.run(main)

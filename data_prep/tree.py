@@ -23,16 +23,16 @@ class Tree(NamedTuple):
     images: list[str]
 
     def file(self, path: str) -> Path:
-        """Where a file of the tree lies."""
+        """The location of a file of the tree."""
         return self.root / path
 
 
 @contextlib.contextmanager
 def opened(source: Path, unpacked: Path) -> Iterator[Tree]:
-    """The tree in a folder or an archive, whose images are unpacked to `unpacked`.
+    """Yields the tree in a folder or an archive, whose images are unpacked to `unpacked`.
 
     Raises:
-      BuildError: it is neither, or damaged.
+      BuildError: `source` is neither, is damaged or cannot be unpacked.
     """
     if source.is_dir():
         root = source
@@ -78,7 +78,7 @@ def _unpack(archive: Path, target: Path) -> None:
             for member in opened:
                 if member.isfile() and _is_image(member.name):
                     opened.extract(member, target, filter="data")
-            # To tarfile a broken header, or none, is the end; a whole archive ends with zeros.
+            # tarfile takes a broken or missing header for the end; a whole archive ends with zeros.
             file: Any = opened.fileobj
             file.seek(opened.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -91,7 +91,7 @@ def _unpack(archive: Path, target: Path) -> None:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """The files below a folder, and below those that links lead to, unless back to where it is."""
+    """Yields the files below a folder; follows links, but not to a folder that they lie in."""
     for folder, below, names in os.walk(root, followlinks=True):
         here = Path(folder).resolve()
         below[:] = [n for n in below if not here.is_relative_to((here / n).resolve())]

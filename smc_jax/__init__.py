@@ -15,12 +15,14 @@ __all__ = ["fuse", "load", "selective_scan", "use_cache"]
 
 
 def load(name_or_path: str | Path) -> "tuple[SMCMamba, Any]":
-    """The network and the parameters of packaged weights, of a .safetensors file, or of a training
-    workdir: `model, params = smc_jax.load("ivif")`, then
-    `fused, aux = model.apply({"params": params}, a, b)` for luma "b h w 1" in [0, 1].
+    """Returns the network and parameters of packaged weights, of a .safetensors file, of an
+    exported folder or of a training workdir.
+
+    After `model, params = smc_jax.load("ivif")`, call
+    `fused, aux = model.apply({"params": params}, a, b)` on luma "b h w 1" in [0, 1].
 
     Raises:
-      ConfigError: there are none of that name, or they are damaged.
+      ConfigError: there are no weights of that name, or they are damaged.
     """
     from smc_jax import model, weights
 
@@ -29,7 +31,7 @@ def load(name_or_path: str | Path) -> "tuple[SMCMamba, Any]":
 
 
 def __getattr__(name: str) -> Any:
-    # Who wants the scan alone waits for no more than that.
+    # Imported on first use, so that callers of the scan alone need not wait for it.
     if name == "fuse":
         from smc_jax.fusion import fuse
 

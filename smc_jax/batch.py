@@ -1,4 +1,4 @@
-"""Many pairs of image files: which belong together, and fusing them side by side."""
+"""Many pairs of image files: finds which belong together, and fuses them in parallel."""
 
 import fnmatch
 import glob
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 from tqdm import tqdm
 
-from smc_jax import color, files, pairing, picture, workers
+from smc_jax import color, files, image_files, pairing, picture, workers
 from smc_jax.errors import ImageError, InputError
 from smc_jax.picture import Picture
 
@@ -25,17 +25,17 @@ class Job(NamedTuple):
 
 
 def jobs(a: str, b: str, out: str) -> tuple[list[Job], list[str]]:
-    """The pairs that two arguments of the command line stand for.
+    """Returns the pairs that two arguments of the command line stand for.
 
     Args:
       a: a file, a folder, or a glob.
-      b: the same for the other sources. Files of folders pair by name, whatever their suffix; those
-        of globs by what the wildcards stand for, but for the suffix: `*_ir.*` and `*_vis.*` do.
-      out: for two files, a file or a folder; else a folder, for `<name>.png`; where the wildcards
-        stand for nothing, the name is that of the first file.
+      b: the same for the other sources. Files of folders pair by name, whatever their suffix; files
+        of globs pair by what the wildcards match before the suffix, as in `*_ir.*` and `*_vis.*`.
+      out: for two files, a file or a folder; otherwise a folder, which gets `<name>.png`. Where the
+        wildcards match nothing, the name is that of the first file.
 
     Returns:
-      The pairs, and a line for each file that has no partner.
+      The pairs, and a line for each file that has no partner or whose name is taken.
 
     Raises:
       InputError: nothing can be paired, or `out` cannot be written to.
@@ -64,7 +64,7 @@ def jobs(a: str, b: str, out: str) -> tuple[list[Job], list[str]]:
     for some, others, where in ((first, second, b), (second, first, a)):
         problems += [f"{some[n]} has no partner in {where}" for n in some if n not in others]
     made: dict[Path, Job] = {}
-    # An empty name takes none that is another pair's.
+    # An empty name comes last, so that it cannot take the name of another pair.
     for name in sorted(names, key=lambda name: not name):
         stem = name.replace("/", "_") or first[name].stem
         file = Path(out) / f"{stem}.png"
@@ -83,15 +83,15 @@ def run(
     budget: int | None,
     overwrite: bool,
 ) -> tuple[list[Path], list[Path], list[str]]:
-    """Fuses pairs side by side.
+    """Fuses pairs in parallel.
 
     Args:
       todo: the pairs.
-      fuse: makes the fused picture with so many bytes; its InputErrors are told, and the others go
-        on.
-      needed: the bytes that fusing a pair of that height and width takes.
-      budget: bytes of all pairs together; see `workers.Room`.
-      overwrite: make anew what is there already.
+      fuse: fuses two pictures within a number of bytes. If it raises InputError or runs out of
+        memory, the failure is reported and the other pairs go on.
+      needed: returns the bytes that fusing a pair of a height and width takes.
+      budget: bytes of all pairs together; see `workers.Room.take`.
+      overwrite: whether to replace files that exist already.
 
     Returns:
       The files that were written, those that were skipped, and a line for each pair that failed.
@@ -110,9 +110,9 @@ def run(
             left.append(job)
 
     def one(job: Job) -> str:
-        """What went wrong; nothing that holds the images is kept."""
+        """Fuses a pair; returns what went wrong, as text, since an error would keep the images."""
         try:
-            # Before it is read: who waits holds no images.
+            # Taken before the images are read, so that a waiting pair holds none.
             with workers.ROOM.take(needed(*_shape(job.a)), budget) as granted:
                 picture.write(job.out, fuse(*_read(job), granted))
         except (InputError, OSError) as error:
@@ -135,9 +135,11 @@ def run(
 
 
 def _shape(path: Path) -> tuple[int, int]:
-    """Height and width as the file tells them; what is wrong with one is told when it is read."""
+    """Height and width as stored; zeros for a bad file, which is reported when it is read."""
     try:
-        return color.decoded(color.content(path), str(path), lambda file: (file.height, file.width))
+        return image_files.decoded(
+            image_files.content(path), str(path), lambda file: (file.height, file.width)
+        )
     except ImageError:
         return 0, 0
 
@@ -149,7 +151,7 @@ def _read(job: Job) -> tuple[Picture, Picture]:
 
 
 def _listed(text: str) -> tuple[Path | dict[str, Path], list[str]]:
-    """A file, or many by name, and a line for each whose name is taken."""
+    """A file, or several by name, and a line for each whose name cannot be used or is taken."""
     path = Path(text)
     if not text or len(path.name.encode(errors="surrogateescape")) > 255:
         raise ImageError(f"there is no {text or 'file without a name'}; give a file or a folder")
@@ -164,7 +166,7 @@ def _listed(text: str) -> tuple[Path | dict[str, Path], list[str]]:
         raise ImageError(f"there is no {text}; give a file, a folder, or a glob in quotes")
     many: dict[str, Path] = {}
     problems = []
-    # As a path it has no doubled slashes; glob would leave out some of them in what it finds.
+    # A path has no doubled slashes, some of which glob would drop from the names that it finds.
     pattern = re.compile(_regex(str(path)), re.DOTALL)
     for name in sorted(glob.glob(str(path), recursive=True)):
         match = pattern.fullmatch(name)
@@ -190,8 +192,8 @@ def _regex(pattern: str) -> str:
 
 
 def _key(match: re.Match[str]) -> str:
-    """What the wildcards stand for in a file's name before its suffix, slashes between them;
-    it may be empty.
+    """What the wildcards match in a file's path before its suffix, joined by slashes; it may be
+    empty.
     """
     name = match.string
     end = len(name) - len(Path(name).suffix)
@@ -221,7 +223,7 @@ def _single(out: str, a: Path) -> Path:
 
 
 def _file(path: Path) -> tuple[int, int] | None:
-    """What is the same for all names of a file; None where there is none."""
+    """The identity of a file, the same under all of its names; None if there is no file."""
     try:
         found = path.stat()
     except (OSError, ValueError):
@@ -234,6 +236,6 @@ def _about(job: Job, error: str) -> str:
 
 
 def _bar(total: int) -> tqdm:
-    # Compiling a size takes longer than fusing a pair of it.
+    # Compiling for a size takes longer than fusing a pair of that size.
     what = "fusing; a new size is compiled first"
     return tqdm(total=total, unit="pair", desc=what, disable=None)

@@ -1,4 +1,6 @@
-"""How two sources become one image by weights for each pixel and each band of detail (ours)."""
+"""Blends two sources with weights for each pixel and each band of detail (not in the paper)."""
+
+import itertools
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,15 +10,23 @@ from jaxtyping import Array, Float
 from smc_jax.types import Image
 
 LEVELS = 3
-"""Bands of detail; the finest is about 2 pixels wide, each next one twice as wide."""
-CHANNELS = 4 + 2 * LEVELS
-"""What `blend` needs for a pixel."""
+"""Bands of detail: the finest is about 2 pixels wide, each further one twice as wide."""
+PARTS = {
+    "share": 1,
+    "residual": 1,
+    "shift": LEVELS,
+    "strength": LEVELS,
+    "trust": 1,
+    "detail_trust": 1,
+}
+"""The channels of the weights, in this order; `blend` explains them."""
+CHANNELS = sum(PARTS.values())
 WINDOWS = (1, 2, 3)
-"""Where contrast is measured: windows of the width of the bands of these numbers, from 0."""
+"""Levels of smoothing, from 0, over whose windows `contrast` is averaged."""
 BLACK = 4 / 255
-"""Luma above which all is added to the mean that there is to add."""
+"""Luma below which less and less is added to the weighted mean: black stays black."""
 SPLINE = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
-"""The cubic B-spline, with which the à trous wavelet smooths."""
+"""The cubic B-spline, the smoothing filter of the à trous wavelet."""
 
 
 def blend(
@@ -30,33 +40,37 @@ def blend(
     faint: float = 0.0,
     within: bool = False,
 ) -> Image:
-    """A weighted mean of the sources, band by band, each stronger or weaker, and a residual.
+    """Takes a weighted mean of the sources in each band, amplifies the bands, adds a residual.
 
-    With weights of 0 and no trust this is the mean of the sources: bands of an image add up to it.
-    What is black in both sources stays black: the flat surroundings of medical images, above all.
+    With weights of 0 and no trust this is the mean of the sources, since the bands of an image add
+    up to it. What is black in both sources stays black, above all the surroundings of medical
+    images.
 
     Args:
       a: the first sources.
       b: the second sources.
-      weights: `CHANNELS` numbers a pixel: the logit of the first source's share; the residual; for
-        each band of detail, finest first, what its logit differs by; again for each, the logit of
-        half its strength, which is between 0 and 2; how far all logits follow `contrast`, beyond
-        `trust`; and how much further those of the bands do, beyond `detail_trust`.
-      trust: how far all logits follow it where the weights are 0.
-      detail_trust: how much further those of the bands do: what is brighter may be flat where the
-        other source shows texture.
+      weights: `CHANNELS` numbers per pixel, laid out as in `PARTS`:
+        share: the logit of the first source's share.
+        residual: added to the result.
+        shift: for each band of detail, finest first, the offset of its own logit from `share`.
+        strength: for each band, the logit of half its gain, which lies between 0 and 2.
+        trust: added to the argument `trust`.
+        detail_trust: added to the argument `detail_trust`.
+      trust: multiple of `contrast` that is added to all logits.
+      detail_trust: further multiple of it that is added to the logits of the bands: the brighter
+        source may be flat where the other one shows texture.
       noise: see `contrast`.
-      faint: grey levels of 255 below which all goes over to the brighter source, the more so the
-        nearer to black: shares would halve what is faint in one and black in the other.
-      within: no pixel is darker or brighter than in both sources.
+      faint: grey levels of 255 below which the result approaches the brighter source, reached at
+        black: shares would halve what is faint in one source and black in the other.
+      within: keep each pixel between those of the sources.
     """
-    ends = 1, 2, 2 + LEVELS, 2 + 2 * LEVELS, 3 + 2 * LEVELS
-    logit, rest, shift, strength, further, finer = jnp.split(weights, ends, -1)
+    ends = list(itertools.accumulate(PARTS.values()))[:-1]
+    logit, rest, shift, strength, more_trust, more_detail_trust = jnp.split(weights, ends, -1)
     bands_a, bands_b = bands(a), bands(b)
     clearer = contrast(bands_a, bands_b, noise)
-    logit += (trust + further) * clearer
+    logit += (trust + more_trust) * clearer
     share = nn.sigmoid(logit)
-    shift += (detail_trust + finer) * clearer
+    shift += (detail_trust + more_detail_trust) * clearer
     for i, (detail_a, detail_b) in enumerate(zip(bands_a[:-1], bands_b[:-1], strict=True)):
         own = detail_b + nn.sigmoid(logit + shift[..., i, None]) * (detail_a - detail_b)
         rest += 2 * nn.sigmoid(strength[..., i, None]) * own
@@ -69,10 +83,11 @@ def blend(
 
 
 def bands(image: Image) -> list[Image]:
-    """The à trous wavelet: bands of detail, finest first, and what is left; their sum is the image.
+    """The à trous wavelet: bands of detail, finest first, and the smooth rest; they add up to the
+    image.
 
-    It knows no blocks and no phase, as sub-bands of half the size do, so that weights that change
-    from pixel to pixel leave no pattern.
+    Being undecimated it has no blocks and no phase, so that weights that change from pixel to pixel
+    leave no pattern.
     """
     parts = []
     for level in range(LEVELS):
@@ -83,16 +98,19 @@ def bands(image: Image) -> list[Image]:
 
 
 def contrast(bands_a: list[Image], bands_b: list[Image], noise: float = 1.0) -> Image:
-    """Log of how much more variance the first source's two finest bands have, around each pixel,
-    as the mean over `WINDOWS`: small ones see where edges are, large ones what flat places are of.
+    """Log ratio of the local variances of the two sources in their two finest bands.
 
-    What is in focus has more of it: features hold this, but as a quotient of squares they give it
-    away slowly.
+    It is averaged over `WINDOWS`: small ones locate edges, large ones decide for flat regions. A
+    source in focus has more variance; the features contain this, but a network learns a quotient of
+    squares slowly.
 
     Args:
-      bands_a: of the first sources.
-      bands_b: of the second sources.
-      noise: standard deviation of details that say nothing, in grey levels of 255.
+      bands_a: `bands` of the first sources.
+      bands_b: `bands` of the second sources.
+      noise: standard deviation of noise, in grey levels of 255; details below it do not count.
+
+    Returns:
+      Positive where the first source has more contrast.
     """
     logs = []
     for fine, coarse, *_ in (bands_a, bands_b):
@@ -106,12 +124,12 @@ def contrast(bands_a: list[Image], bands_b: list[Image], noise: float = 1.0) -> 
 
 
 def _smooth(image: Image, step: int) -> Image:
-    """Smoothing with holes: taps are `step` pixels apart; border pixels go on beyond the border."""
+    """Smooths with taps that are `step` pixels apart; border pixels are repeated outwards."""
     for axis in (1, 2):
         size = image.shape[axis]
         margin = [(0, 0)] * 4
         margin[axis] = (2 * step, 2 * step)
-        # XLA would fuse one smoothing into the next, and compute each pixel of it many times over.
+        # Otherwise XLA fuses each smoothing into the next and recomputes its pixels many times.
         wide = lax.optimization_barrier(jnp.pad(image, margin, mode="edge"))
         taps = [lax.slice_in_dim(wide, k * step, k * step + size, axis=axis) for k in range(5)]
         image = sum((w * t for w, t in zip(SPLINE, taps, strict=True)), jnp.zeros((), image.dtype))

@@ -1,4 +1,4 @@
-"""Checkpoints: state, data iterator, configuration and validation of a run, by orbax."""
+"""Checkpoints of a run, by orbax: state, data iterator, configuration and validation scores."""
 
 import contextlib
 import dataclasses
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import grain
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import preservation_policy
@@ -19,13 +20,15 @@ from smc_jax.fields import flatten
 from smc_jax.train_state import TrainState
 
 BEST = "best"
-"""In the place of a step: the one whose validation was best."""
+"""Stands for the step whose validation was best."""
 
 
 @contextlib.contextmanager
 def manager(workdir: str | Path, cfg: Config) -> Iterator[ocp.CheckpointManager]:
-    """The checkpoints of a run that trains; it writes in the background, keeps the newest
-    `train.keep` and the best, and clears away what a killed run left half-written.
+    """The checkpoints of a run that trains.
+
+    It writes in the background, keeps the newest `train.keep` and the best, and removes what a
+    killed run left half-written.
 
     Raises:
       InputError: at the end, if the last checkpoint could not be written.
@@ -43,12 +46,12 @@ def manager(workdir: str | Path, cfg: Config) -> Iterator[ocp.CheckpointManager]
         enable_async_checkpointing=True,
     )
     damaged.set_scores_aside(Path(workdir))
-    checkpoints = stored.opened(workdir, options)
-    with _quiet():
+    with stored.quiet(), _quiet_threads():
+        checkpoints = stored.opened(workdir, options)
         try:
             yield checkpoints
         except BaseException:
-            # What went wrong first is what there is to say.
+            # The first error is the one to report.
             with contextlib.suppress(Exception):
                 checkpoints.close()
             raise
@@ -60,14 +63,19 @@ def save(
     checkpoints: ocp.CheckpointManager,
     step: int,
     state: TrainState,
-    data,
+    data: grain.DatasetIterator,
     cfg: Config,
     scores: Mapping[str, float] | None = None,
 ) -> None:
-    """Starts to save the run as it is after `step`; the newest checkpoint is never saved twice.
+    """Starts to save the run as it is after `step`, unless that is the newest checkpoint already.
 
     Args:
-      scores: of the validation of this step, if there was one.
+      checkpoints: from `manager`.
+      step: the number of steps done.
+      state: the state after them.
+      data: the iterator of batches.
+      cfg: the configuration of the run.
+      scores: those of this step's validation, if there was one.
 
     Raises:
       InputError: this checkpoint, or the one before it, cannot be written.
@@ -79,7 +87,7 @@ def save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.PyTreeSave(state),
-                # The same in every process, and for any number of them.
+                # It is the same in every process, and does not depend on their number.
                 data=ocp.args.JsonSave(data.get_state()),
                 config=ocp.args.JsonSave(json.loads(cfg.to_json())),
             ),
@@ -89,18 +97,28 @@ def save(
 
 
 def restore(
-    checkpoints: ocp.CheckpointManager, empty: TrainState, data, cfg: Config
+    checkpoints: ocp.CheckpointManager,
+    empty: TrainState,
+    data: grain.DatasetIterator,
+    cfg: Config,
 ) -> TrainState | None:
-    """The newest state that can be read, or None if there is none; `data` goes on from there too.
+    """Reads the newest checkpoint that can be read, and resumes `data` from there.
 
     Newer ones, which are damaged, are moved to `<workdir>/damaged_checkpoints`.
 
     Args:
-      empty: an abstract state, for shapes and places. What was not kept when the checkpoint was
-        written, such as the mean of the weights, begins there.
+      checkpoints: from `manager`.
+      empty: the abstract state, for shapes and placement. Fields that the checkpoint does not have,
+        such as the moving average of the weights, get their initial values.
+      data: the iterator of batches.
+      cfg: the configuration of the run.
+
+    Returns:
+      The state, or None if there is no checkpoint.
 
     Raises:
-      ConfigError: the checkpoint's network is not that of `cfg`, or all are damaged.
+      ConfigError: setting, task, data sets or network of the checkpoint are not those of `cfg`, or
+        all checkpoints are damaged.
     """
     for step, newer in stored.newest_first(checkpoints):
         try:
@@ -121,22 +139,22 @@ def restore(
 
 
 def changes(checkpoints: ocp.CheckpointManager, step: int, cfg: Config) -> list[str]:
-    """What `cfg` says otherwise than the run did up to `step`, in words."""
+    """Describes each field in which `cfg` differs from the configuration of the run at `step`."""
     changed = _differences(stored.configuration(checkpoints, step), cfg)
     return [f"config.{n} was {old!r} and is now {new!r}" for n, (old, new) in changed.items()]
 
 
 class Saved(NamedTuple):
-    """What there is to evaluate in a checkpoint."""
+    """The network in a checkpoint, for evaluation."""
 
     config: Config
     params: PyTree
-    """Or their running mean, if the run has one."""
+    """The weights, or their moving average if the run has one."""
     step: int
 
 
 def load(path: str | Path) -> Saved:
-    """The network of a run.
+    """Reads the network of a run.
 
     Args:
       path: a workdir, for its newest checkpoint that can be read; `<workdir>/best`, for the best by
@@ -149,8 +167,7 @@ def load(path: str | Path) -> Saved:
     options = ocp.CheckpointManagerOptions(
         read_only=True, create=False, save_interval_steps=0, lightweight_initialize=True
     )
-    checkpoints = stored.opened(workdir, options)
-    with contextlib.closing(checkpoints):
+    with stored.quiet(), contextlib.closing(stored.opened(workdir, options)) as checkpoints:
         wanted = stored.best(checkpoints) if wanted == BEST else wanted
         for step, _ in stored.newest_first(checkpoints):
             if wanted in (None, step):
@@ -187,9 +204,9 @@ def _locate(path: Path) -> tuple[Path, int | str | None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    # When one file of a save cannot be written, the others find that nobody waits for them any
-    # more, and print a traceback each from threads of their own.
+def _quiet_threads() -> Iterator[None]:
+    # If one file of a save cannot be written, orbax's threads for the other files print a traceback
+    # each, since nothing awaits them any more.
     before = sys.unraisablehook
 
     def hook(found: Any) -> None:
@@ -220,7 +237,7 @@ def _differences(saved: Config, cfg: Config) -> dict[str, tuple[Any, Any]]:
     return {name: (there[name], here[name]) for name in here if there[name] != here[name]}
 
 
-def _check_fit(saved: Config, cfg: Config, folder) -> None:
+def _check_fit(saved: Config, cfg: Config, folder: Any) -> None:
     differ = [
         f"{name} is {there} there, {here} here"
         for name, (there, here) in _differences(saved, cfg).items()

@@ -1,4 +1,4 @@
-"""The command `smc-fuse`: two images in, or two folders of them, fused images out.
+"""Fuses two images, or two folders of them.
 
 smc-fuse infrared.png visible.png -o fused.png
 smc-fuse infrared/ visible/ -o fused/
@@ -22,12 +22,12 @@ from smc_jax.errors import InputError
 from smc_jax.picture import Picture
 
 LOOKED_AT = 9
-"""Pairs of a batch, spread over it, from which `--task=auto` judges all of them."""
+"""The number of pairs, spread over a batch, from which `--task=auto` judges the whole batch."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
-    """The command; returns the exit status: 0, 2 where something failed, 130 when interrupted."""
-    # Names may be of any bytes, and Pillow's warnings about odd files say nothing to act upon.
+    """Runs the command; returns the exit status: 0, 2 if something failed, 130 if interrupted."""
+    # File names may hold any bytes, and nobody can act on Pillow's warnings about odd files.
     for stream in (sys.stdout, sys.stderr):
         # pyrefly: ignore[missing-attribute]  # it is typed as any text stream
         stream.reconfigure(errors="backslashreplace")
@@ -42,12 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
 
 
 def fuse(given: argparse.Namespace) -> int:
-    """Fuses what the command line says.
+    """Fuses the images that the command line names.
 
     Raises:
       InputError: nothing can be fused.
     """
-    # Everything that is slow to import comes after the command line is known to make sense.
+    # Slow imports come after the command line is known to make sense.
     todo, problems = batch.jobs(given.a, given.b, given.out)
     from smc_jax import compilation, fusion, memory, weights
 
@@ -68,7 +68,7 @@ def fuse(given: argparse.Namespace) -> int:
     def needed(height: int, width: int) -> int:
         return network()[0].needed(height, width)
 
-    # None are needed where all is there already.
+    # No weights are needed if all outputs exist already.
     if given.overwrite or not all(os.path.lexists(job.out) for job in todo):
         network()
     written, skipped, failures = batch.run(todo, one, needed, budget, given.overwrite)
@@ -88,8 +88,8 @@ def fuse(given: argparse.Namespace) -> int:
 
 
 def _judge(todo: Sequence[Job]) -> str:
-    """The task of most of the pairs that are looked at; prints why. One that cannot be fused has no
-    say: it is told when its turn comes.
+    """Returns the task of most of the pairs that it looks at, and prints why. A pair that cannot be
+    fused does not count here: it is reported when its turn comes.
     """
     spread = np.linspace(0, len(todo) - 1, min(LOOKED_AT, len(todo))).round().astype(int)
     found: Counter[str] = Counter()
@@ -122,28 +122,31 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "a", help="infrared, CT/PET/SPECT, near focus or darker image: a file, folder or glob"
     )
-    parser.add_argument("b", help="visible, MRI, far focus or brighter image: the same")
+    parser.add_argument("b", help="visible, MRI, far focus or brighter image: likewise")
     parser.add_argument(
         "-o",
         "--out",
         required=True,
-        help="for two files a file (.png, .jpg, .tif, .bmp) or a folder; else a folder",
+        help="for two files, a file (.png, .jpg, .tif, .bmp) or a folder; otherwise a folder",
     )
     parser.add_argument(
-        "--task", choices=tasks.CHOICES, default="auto", help="what the images are (default: auto)"
+        "--task",
+        choices=tasks.CHOICES,
+        default="auto",
+        help="the kind of images (default: auto, judged from them)",
     )
     parser.add_argument(
         "--weights",
         default="",
-        help="instead of those of the task: a packaged name, a .safetensors file, an "
+        help="instead of the weights for the task: a packaged name, a .safetensors file, an "
         "exported folder, or a training workdir",
     )
-    parser.add_argument("--overwrite", action="store_true", help="make anew what is there already")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.add_argument(
         "--max-memory",
         default="",
         metavar="SIZE",
-        help="e.g. 2GB, for all pairs in work: larger images are fused in tiles (default: half of "
+        help="e.g. 2GB, for all pairs at once: larger images are fused in tiles (default: half of "
         "what is free)",
     )
     return parser

@@ -1,8 +1,8 @@
-"""What the frequency branch makes of a whole image, coarsely, for the tiles of it (ours).
+"""A coarse result of the frequency branch for a whole image, which its tiles use (ours).
 
-A tile's spectrum is not the image's, and it is in the low frequencies, such as the mean, that their
-enhanced features differ. Those of the image are in an image of fewer pixels as well, however large
-it is: its spectrum is the middle of the large one's, and the ring-by-ring scan begins there.
+A tile's spectrum is not the image's, and the enhanced features of the two differ in the low
+frequencies, such as the mean. An image reduced to fewer pixels keeps these, however large the
+original is: its spectrum is the middle of the original's, where the ring-by-ring scan begins.
 """
 
 from collections.abc import Iterable
@@ -20,12 +20,12 @@ from smc_jax.mafe import FREQUENCY, FrequencyRotation, Shallow
 from smc_jax.types import Features, Image
 
 STEPS = (1, 2, 4, 8, tiles.UNIT)
-"""Sides in pixels of a coarse pixel. Tiles and their cores begin at multiples of all of them."""
+"""Possible sides of a coarse pixel, in pixels. Tiles and cores begin at multiples of each."""
 
 
 def step(pixels: int, most: int) -> int:
-    """The least of `STEPS` with which an image of `pixels` has at most `most` coarse ones; if there
-    is none, the largest.
+    """Returns the smallest of `STEPS` that reduces an image of `pixels` to at most `most` coarse
+    pixels, or the largest step if none does.
     """
     return next((s for s in STEPS if pixels <= most * s**2), STEPS[-1])
 
@@ -46,7 +46,7 @@ class Overview:
         def enhance(params: PyTree, mean: Features, step: int) -> Any:
             own = {"params": params["mafe"][FREQUENCY]}
             box = _box(mean.shape[1:3], step)
-            # An orthonormal spectrum of so many fewer pixels is so many times smaller.
+            # With `step` times fewer pixels per side, orthonormal spectra are `step` times smaller.
             features = _filtered(mean, step / box)
             return _filtered(frequency.apply(own, features, method="enhance")[0], box / step)
 
@@ -57,9 +57,8 @@ class Overview:
     def __call__(
         self, params: PyTree, image: Luma, parts: Iterable[tiles.Tile], step: int
     ) -> np.ndarray:
-        """The enhanced features of a whole image as `Coarse`, means over squares of `step`.
-
-        `params` are those of a `model.Encoder`.
+        """Returns the enhanced features of a whole image as `Coarse`: means over squares with sides
+        of `step` pixels. `params` are those of a `model.Encoder`.
         """
         mean = np.zeros((1, *(extent // step for extent in image.shape), self._width), np.float32)
         for tile in parts:
@@ -70,8 +69,8 @@ class Overview:
 
 
 def _box(shape: tuple[int, ...], step: int) -> np.ndarray:
-    """What the half-plane spectrum of a coarse image is that of the large one multiplied with: the
-    mean over a square weakens high frequencies, and its middle is not its first pixel.
+    """The factor by which the half-plane spectrum of a coarse image differs from the large one's:
+    the mean over a square weakens high frequencies, and its centre is not its first pixel.
     """
     pixels = np.arange(step) / step
     y, x = (f[:, None] * pixels for f in (np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1])))

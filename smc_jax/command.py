@@ -18,7 +18,7 @@ from smc_jax.fields import check_field
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Parses the flags and exits with what `main` returns; errors of the user's end in status 2."""
+    """Parses the flags and exits with what `main` returns, or with status 2 after a user error."""
 
     def checked(arguments: Sequence[str]) -> int | None:
         if len(arguments) > 1:
@@ -30,7 +30,7 @@ def run(main: Callable[[], int | None]) -> None:
 
 
 def guarded(main: Callable[[], int | None]) -> int | None:
-    """What `main` returns, or the exit status that belongs to the error it ended with."""
+    """Returns what `main` returns, or reports an expected error and returns its exit status."""
     before, sys.unraisablehook = sys.unraisablehook, _swallowed
     try:
         return main()
@@ -46,8 +46,8 @@ def guarded(main: Callable[[], int | None]) -> int | None:
 
 
 def _swallowed(what: Any) -> None:
-    """An interrupt that comes while Python collects garbage, where JAX has a function called, is
-    lost: it is sent again.
+    """Resends an interrupt that came during garbage collection, in a callback of JAX's, where it
+    would be lost.
     """
     again = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(what.exc_type)
     if again is None:
@@ -57,7 +57,7 @@ def _swallowed(what: Any) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line with arguments that have no names; what is wrong with it takes one line."""
+    """A parser for commands with positional arguments, which reports errors in one line."""
 
     def error(self, message: str) -> NoReturn:
         sys.exit(fail(f"{message}; see --help"))
@@ -85,5 +85,5 @@ def _parse(arguments: list[str]) -> list[str]:
         message = str(error).strip().splitlines()[-1]
         sys.exit(fail(re.sub(r"^[\w.]+Error: ", "", message)))
     except Exception as error:
-        # A config file is a program: any error may come out of it.
+        # A config file is a program, and may raise any error.
         sys.exit(fail(f"the config cannot be loaded: {type(error).__name__}: {error}"))

@@ -1,4 +1,4 @@
-"""The compilation cache: what was compiled once starts in seconds the next time."""
+"""The compilation cache: programs that were compiled once start in seconds the next time."""
 
 import os
 import sys
@@ -11,14 +11,14 @@ import jax
 def use_cache() -> None:
     """Keeps compiled programs in $SMC_JAX_CACHE, by default ~/.cache/smc_jax.
 
-    Where that folder cannot be made, one line on stderr says so. What later cannot be read from it
-    or written to it, as on a full disk, is compiled anew without a word.
+    If that folder cannot be made, one line on stderr says so. Programs that later cannot be read
+    from it or written to it, as on a full disk, are compiled again without a warning.
     """
     folder = os.environ.get("SMC_JAX_CACHE") or "~/.cache/smc_jax"
     try:
         folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:  # the latter where there is no home
+    except (OSError, RuntimeError) as error:  # RuntimeError if there is no home
         why = getattr(error, "strerror", None) or error
         print(
             f"{folder} cannot be made ({why}): every start compiles anew; "

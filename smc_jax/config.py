@@ -25,12 +25,12 @@ __all__ = [
 
 
 PARTS = ("source_a", "source_b", "mccm", "decoder")
-"""Of the network, as its parameters name them."""
+"""Parts of the network, named as in its parameters."""
 
 
 @dataclasses.dataclass
 class Data:
-    """What is read. A data set is a folder `<dir>/<name>` that `data_prep` wrote."""
+    """The training pairs. A data set is a folder `<dir>/<name>` that `data_prep` wrote."""
 
     name: str = "msrs"
     """A data set, or several with their shares of the pairs: `msrs:2,llvip:1`."""
@@ -44,7 +44,7 @@ class Data:
     threads: int = 4
     """Threads that decode images ahead of training."""
     cache_mb: int = 1024
-    """Memory for decoded images, in MB; those that it has no room for are decoded each time."""
+    """Memory for decoded images, in MB; images that do not fit are decoded each time."""
 
 
 @dataclasses.dataclass
@@ -54,25 +54,25 @@ class Model:
     width: int = 32
     """Feature channels C (ours)."""
     state: int = 16
-    """State numbers a channel in the spatial and frequency scans (ours)."""
+    """State size per channel in the spatial and frequency scans (ours)."""
     channel_state: int = 4
-    """State numbers in the scans along the channels (ours)."""
+    """State size in the scans along the channels (ours)."""
     dt_rank: int = 2
-    """Rank of the projection that makes the step size (ours)."""
+    """Rank of the projection to the step size (ours)."""
     experts: int = 4
     top_k: int = 2
     gate_window: int = 0
-    """Side in pixels of the windows whose maxima the gate averages (not in the paper); 0: it sees
-    the maximum of the whole image, which grows with it."""
+    """Side in pixels of the windows whose maxima the gate averages (not in the paper); 0: the
+    maximum of the whole image, which grows with its size."""
     mafe: bool = True
-    """False: shallow features go to the experts as they are."""
+    """False: the experts get the shallow features."""
     share_mafe: bool = False
     """One MAFE for both sources instead of one each (ours: one each)."""
     local: bool = True
     """The local gated branch of MAFE (Eq. 2-4)."""
     local_halo: bool = True
-    """Let quadrants of the local branch see one pixel across the seam (ours; False: each is
-    padded by itself, as one may read the paper)."""
+    """Let quadrants of the local branch see one pixel across their seams (ours; False: each is
+    padded by itself, which is the literal reading)."""
     sc_scan: bool = True
     """The spatial-channel branch of MAFE (Eq. 5-7)."""
     fr_scan: bool = True
@@ -82,28 +82,31 @@ class Model:
     cm_scan: bool = True
     """False: the experts keep their projections and crossed gates but scan nothing."""
     bidirectional: bool = True
+    """Scan every sequence in reverse too."""
     frequency_order: str = "ring"
+    """Order of the frequencies in FR-Scan, of `scan_orders.GRIDS` (ours)."""
     cross_order: str = "interleave"
+    """Order of the two modalities in CM-Scan, of `scan_orders.CROSSINGS` (ours)."""
     decoder_layers: int = 3
-    """3x3 convolutions of the decoder (ours: the paper draws one box)."""
+    """Number of 3x3 convolutions in the decoder (ours: the paper draws one box)."""
     output: str = "image"
-    """What the decoder gives: the `image` (through a sigmoid); or, not in the paper, a `residual`,
-    added to the mean of the sources, or the weights of a `blend`: each pixel's share of the
-    sources, how it differs band by band, how strong the bands are, and more (`blend.py`)."""
+    """Output of the decoder: the `image` (through a sigmoid); or, not in the paper, a `residual`
+    that is added to the mean of the sources, or the weights of a `blend` of the sources, pixel by
+    pixel and band by band (`blend.py`)."""
     trust: float = 0.0
-    """How far the shares of a `blend` follow the sources' contrast before anything is learnt."""
+    """How strongly the shares of a `blend` follow the sources' contrast before training."""
     detail_trust: float = 0.0
-    """How much further those of its bands of detail follow it."""
+    """How much more strongly the shares of its bands of detail follow it."""
     contrast_noise: float = 1.0
-    """Standard deviation of details that say nothing of contrast, in grey levels of 255."""
+    """Standard deviation of noise in grey levels of 255; details below it count as no contrast."""
     faint: float = 0.0
-    """Grey levels of 255 below which a `blend` goes over to the brighter source."""
+    """Grey levels of 255 below which a `blend` approaches the brighter source."""
     within: bool = False
-    """Each pixel of a `blend` lies between those of its sources."""
+    """Keep each pixel of a `blend` between those of the sources."""
     scan_method: str = "auto"
     """Implementation of the selective scan; see `smc_jax.selective_scan`."""
     remat: bool = False
-    """In training, compute each block anew for the gradient instead of keeping what is inside."""
+    """Recompute each block in the backward pass instead of keeping its activations."""
 
 
 @dataclasses.dataclass
@@ -119,25 +122,26 @@ class Loss:
     """Times 1 - lambda(t)."""
     ssim: float = 1.0
     ssim_span: float = 1.0
-    """Range of brightness that the stabilisers of SSIM are made for (ours: that of the images);
-    less, and faint structure in dark places counts more."""
+    """Dynamic range in the stabilising constants of SSIM (ours: that of the images); a smaller one
+    gives faint structure in dark regions more weight."""
     intensity: float = 1.0
     gradient: float = 0.0
     """L1 distance to the larger of the two source gradients; not in the paper."""
     correlation: float = 0.0
-    """Correlation of what F adds to each source with the other source; not in the paper."""
+    """Correlation of F minus one source with the other source (SCD); not in the paper."""
     fidelity: float = 0.0
-    """Visual information (VIF) of the sources that F loses; not in the paper."""
+    """Share of the sources' visual information (VIF) that F loses; not in the paper."""
     edges: float = 0.0
     """Share of the sources' edges (Qabf) that F loses; not in the paper."""
     structure: float = 0.0
     """Distance from the stronger structure of the sources (MEF-SSIM); not in the paper."""
     truth: float = 0.0
-    """L1 distance to the ground truth of pairs that have one, and of the gradients; not in the
-    paper."""
+    """L1 distance of F and of its gradients to the ground truth, for pairs that have one; not in
+    the paper."""
     intensity_rule: str = "max"
-    """`max`, `mean` or `sharper` of the sources (ours: max for ivif and mdif, mean for mfif and
-    meif), or `task`: max for ivif and mdif, sharper for mfif, mean for meif, pair by pair."""
+    """Target of the intensity loss: `max`, `mean` or `sharper` of the sources (ours). Of each pair
+    by its task: `task_mean` (max for ivif and mdif, mean for mfif and meif) or `task`, where mfif
+    takes the sharper source."""
     wavelet: str = "haar"
     """Lifting scheme of the sub-bands: `haar`, `cdf53` or `cdf97`."""
     feature_split: str = "channel"
@@ -145,7 +149,7 @@ class Loss:
     balance: str = "image"
     """L_wb over the weights of each `image` (literal) or over a `running` mean of importance."""
     clamp_div: bool = False
-    """Hold L_div at 0 or above, so that experts gain nothing by becoming anti-parallel."""
+    """Count negative similarities in L_div as 0, so that anti-parallel experts gain nothing."""
     eps: float = 1e-4
     """Added to the denominators of the contrastive ratios (ours)."""
 
@@ -158,50 +162,49 @@ class Optim:
     schedule: str = "halving_cosine"
     """`halving_cosine`, `cosine`, `sgdr`, `step` or `constant`."""
     period: int = 1000
-    """Steps in which `halving_cosine`, `sgdr` and `step` halve the rate."""
+    """Steps after which `halving_cosine`, `sgdr` and `step` have halved the rate."""
     floor: float = 1e-6
     """The rate never falls below this (ours)."""
     b1: float = 0.9
     b2: float = 0.999
     clip: float = 0.0
-    """Largest global gradient norm; 0 leaves the gradient alone."""
+    """Global gradient norm to clip at; 0: no clipping."""
 
 
 @dataclasses.dataclass
 class Train:
-    """How long, on what, and what is written on the way."""
+    """The length of the training, its devices, and what it writes."""
 
     steps: int = 10_000
     """(ours)"""
     seed: int = 0
     accumulate: int = 1
-    """Parts that a batch is computed in, one after the other, to save memory."""
+    """Number of parts in which a batch is computed, one after the other, to save memory."""
     fsdp: int = 1
     """Devices that share one copy of the weights; the others hold a copy each."""
     distributed: bool = False
     """Join the other processes of the job (Slurm, MPI, Kubernetes, TPU, or given by flags)."""
     dtype: str = "float32"
-    """Type that the network computes in while training: `float32` or `bfloat16`. Weights, their
-    updates, the states of the scans and the losses are float32."""
+    """Type in which the network computes during training: `float32` or `bfloat16`. Weights,
+    updates, the states of the scans and the losses are always float32."""
     ema: float = 0.0
-    """Share that a running mean of the weights keeps of itself in a step; evaluation takes that
-    mean. 0: there is none."""
+    """Decay per step of the moving average of the weights, which evaluation takes; 0: none."""
     init_from: str = ""
-    """Begin with these weights: a run's workdir or the folder of one of its checkpoints, a
+    """Initial weights: a run's workdir or the folder of one of its checkpoints, a
     .safetensors file, a folder that `smc_jax.export` made, or a packaged name."""
     only: str = ""
-    """Parts of the network that learn, commas between: `source_a`, `source_b`, `mccm`, `decoder`.
-    The others keep their weights, and their gradient is not computed. Empty: all learn."""
+    """Parts of the network to train, separated by commas: `source_a`, `source_b`, `mccm`,
+    `decoder`. The others keep their weights, and their gradient is not computed. Empty: all."""
     max_bad_steps: int = 10
-    """Steps in a row whose loss, gradient or new weights are not finite; each is skipped, and one
-    more ends the run."""
+    """Largest number of steps in a row whose loss, gradient or new weights are not finite. Each is
+    skipped; one more ends the run."""
     debug_nans: bool = False
-    """Stop in the operation that makes the first NaN (slow)."""
+    """Stop at the operation that produces the first NaN (slow)."""
     log_every: int = 10
     image_every: int = 500
     save_every: int = 500
     keep: int = 2
-    """Newest checkpoints that are kept."""
+    """Number of newest checkpoints to keep."""
     trace_steps: int = 0
     """Steps to profile, soon after the start, into `<workdir>/trace`."""
     tensorboard: bool = False
@@ -210,25 +213,24 @@ class Train:
     """Project at Weights & Biases to log to as well."""
 
     def parts(self) -> list[str]:
-        """What `only` names."""
+        """The parts that `only` names."""
         return self.only.split(",") if self.only else []
 
 
 @dataclasses.dataclass
 class Validation:
-    """Image metrics on pairs that are not trained on (ours)."""
+    """Image metrics on held-out pairs during training (ours)."""
 
     every: int = 0
-    """Steps between validations; 0: there are none."""
+    """Steps between validations; 0: no validation."""
     split: str = "val"
-    """A split of the data set, or a part of one, such as `train[90%:]`; of each, in a mixture."""
+    """A split of the data set, or of each in a mixture, or a part of one, as `train[90%:]`."""
     pairs: int = 16
-    """How many of its pairs, spread over it; 0: all."""
+    """Number of pairs, spread over the split; 0: all."""
     metrics: str = "paper"
-    """A set of `smc_jax.metrics`, or names with commas between."""
+    """A set of `smc_jax.metrics`, or names separated by commas."""
     best: str = "VIF"
-    """The metric by which one checkpoint is kept as the best; as `--checkpoint=<workdir>/best`
-    the commands take it."""
+    """The metric that decides which checkpoint is kept as the best, `<workdir>/best`."""
 
 
 @dataclasses.dataclass
@@ -236,9 +238,9 @@ class Config:
     """A whole run."""
 
     task: str = "ivif"
-    """What the sources are; the data sets must be for the same. `general`: any of them."""
+    """The task; the data sets must be for the same one. `general`: any of them."""
     setting: str = "paper"
-    """The name of its row in tables: `paper`, `practical`, or an ablation of one of them."""
+    """Name of the row in tables: `paper`, `practical`, or an ablation of one of them."""
     data: Data = dataclasses.field(default_factory=Data)
     model: Model = dataclasses.field(default_factory=Model)
     loss: Loss = dataclasses.field(default_factory=Loss)
@@ -286,7 +288,7 @@ class Config:
 
         Raises:
           ConfigError: a field is unknown or a value does not fit.
-          ValueError: it is no JSON.
+          ValueError: the text is no JSON.
         """
         tree = json.loads(text)
         if not isinstance(tree, dict):

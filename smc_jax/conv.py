@@ -1,6 +1,6 @@
-"""Convolutions with the paper's framework's initialisation: weights and biases in +-1/sqrt(fan in).
+"""Convolutions initialised as in PyTorch, the paper's framework: uniform in +-1/sqrt(fan in).
 
-A bias that starts at zero would hide the brightness of an image from a LayerNorm behind it.
+With a bias of zero, a LayerNorm behind the convolution would remove the brightness of the image.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from smc_jax.types import Features
 
 
 def uniform(fan_in: int) -> nn.initializers.Initializer:
-    """The uniform distribution over +-1/sqrt(fan_in)."""
+    """An initialiser that draws from the uniform distribution over +-1/sqrt(fan_in)."""
 
     def init(key, shape, dtype=jnp.float32):
         return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)
@@ -25,7 +25,7 @@ def uniform(fan_in: int) -> nn.initializers.Initializer:
 
 
 class Conv(nn.Module):
-    """Convolution with stride 1, zero padding and a bias; size 1 works on any leading axes."""
+    """A convolution with stride 1, zero padding and a bias; size 1 works on any leading axes."""
 
     features: int
     size: int = 3
@@ -39,9 +39,9 @@ class Conv(nn.Module):
 
 
 class JointConv(nn.Module):
-    """`Conv` of size 3 over several features side by side, as a sum of one convolution for each.
+    """A 3x3 `Conv` of several concatenated features, computed as a sum of one convolution each.
 
-    They are never written side by side, and a GPU has faster kernels for fewer channels. In
+    This saves writing the concatenation, and a GPU has faster kernels for fewer channels. In
     bfloat16 each of the terms is rounded.
     """
 
@@ -64,7 +64,7 @@ def _conv(x: Features, kernel: Float[Array, "3 3 c k"]) -> Features:
 
 
 class DepthwiseConv(nn.Module):
-    """3x3 convolution of each channel by itself, with zero padding and a bias."""
+    """A depthwise 3x3 convolution with zero padding and a bias."""
 
     @nn.compact
     def __call__(self, x: Features) -> Features:
@@ -76,22 +76,24 @@ class DepthwiseConv(nn.Module):
 
 @jax.custom_vjp
 def _depthwise(x: Features, kernel: Float[Array, "3 3 c"], bias: Float[Array, "c"]) -> Features:
-    # Nine shifted products fuse into one loop; a grouped convolution is slow on a CPU.
+    # Nine shifted products fuse into one loop, while a grouped convolution is slow on a CPU.
     return sum((v * k for v, k in zip(_shifted(x), kernel.reshape(9, -1), strict=True)), bias)
 
 
-def _depthwise_forward(x, kernel, bias):
+def _depthwise_forward(x: Features, kernel: Array, bias: Array):
     return _depthwise(x, kernel, bias), (x, kernel, bias)
 
 
-def _depthwise_backward(kept, dy):
-    """What JAX would derive, but for the order: it would make the nine products of dx one by one,
-    and a GPU would sum for dkernel and dbias with no more lanes than there are channels.
+def _depthwise_backward(
+    kept: tuple[Features, Array, Array], dy: Features
+) -> tuple[Features, Array, Array]:
+    """The gradient that JAX would derive, but faster: it would write the nine products of dx one by
+    one, and a GPU would sum dkernel and dbias with only as many lanes as channels.
     """
     x, kernel, bias = kept
     dx = _depthwise(dy, kernel[::-1, ::-1], jnp.zeros_like(bias))
     rows = [(v * dy).sum((0, 1)) for v in _shifted(x)] + [dy.sum((0, 1))]
-    # The barrier keeps the sums over rows and columns apart.
+    # The barrier keeps XLA from merging the sums over rows with those over columns.
     *dkernel, dbias = (v.sum(0) for v in lax.optimization_barrier(rows))
     dkernel = jnp.stack(dkernel).reshape(kernel.shape).astype(kernel.dtype)
     return dx.astype(x.dtype), dkernel, dbias.astype(bias.dtype)
@@ -101,7 +103,7 @@ _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def _shifted(x: Features) -> list[Features]:
-    """The neighbours of every pixel, row by row."""
+    """The image shifted to each of the nine neighbours of a pixel, row by row."""
     height, width = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]

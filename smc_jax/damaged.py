@@ -1,4 +1,4 @@
-"""What happens to checkpoints that cannot be read: one line of warning, and nothing is deleted."""
+"""Handles checkpoints that cannot be read: warns in one line, and deletes nothing."""
 
 import os
 import sys
@@ -16,14 +16,14 @@ FOLDER = "damaged_checkpoints"
 def warn_or_raise(
     checkpoints: ocp.CheckpointManager, step: int, error: stored.DamagedError
 ) -> None:
-    """Raises the error if there is no older checkpoint than that of `step`."""
+    """Raises the error if no checkpoint is older than that of `step`; otherwise warns."""
     if step == min(checkpoints.all_steps()):
         raise error
     _warn(f"{error}; taking the one before it")
 
 
 def set_aside(checkpoints: ocp.CheckpointManager, steps: list[int]) -> None:
-    """Moves the checkpoints of these steps away: their steps are to be saved again."""
+    """Moves the checkpoints of these steps away, so that the steps can be saved again."""
     for step in steps if jax.process_index() == 0 else ():
         _move(Path(checkpoints.directory / str(step)), str(step))
     if steps:
@@ -32,8 +32,9 @@ def set_aside(checkpoints: ocp.CheckpointManager, steps: list[int]) -> None:
 
 
 def set_scores_aside(workdir: Path) -> None:
-    """Moves damaged validations of a run away: without them, the weights are as good. To be called
-    before the checkpoints are opened, when all scores are read.
+    """Moves damaged validations of a run away; their checkpoints are as good without them.
+
+    Call this before the checkpoints are opened, because opening them reads all scores.
     """
     for step in stored.unreadable_scores(workdir) if jax.process_index() == 0 else ():
         _move(workdir / stored.FOLDER / str(step) / stored.SCORES, f"{step}.{stored.SCORES}")
@@ -45,7 +46,7 @@ def set_scores_aside(workdir: Path) -> None:
 
 
 def _move(path: Path, name: str) -> None:
-    """Moves what lies in a run's checkpoints to a free name in its `damaged_checkpoints`."""
+    """Moves a file or folder of a run's checkpoints to a free name in `damaged_checkpoints`."""
     workdir = next(p.parent for p in path.parents if p.name == stored.FOLDER)
     there = workdir / FOLDER
     there.mkdir(exist_ok=True)
@@ -59,6 +60,6 @@ def _warn(text: str) -> None:
 
 
 def _wait(name: str) -> None:
-    """Until all processes are here."""
+    """Waits until all processes get here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)

@@ -1,4 +1,4 @@
-"""From a prepared data set to batches: decode, crop, flip, turn, batch, ahead of the training."""
+"""Batches from a prepared data set: decoded, cropped, flipped and turned ahead of the training."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -10,20 +10,20 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from smc_jax import color, config, mixture
+from smc_jax import color, config, image_files, mixture
 from smc_jax.errors import ConfigError, ImageError
 from smc_jax.types import Batch
 
 FLAT = 0.01
-"""A crop whose both sources deviate less than this (standard deviation) is drawn again."""
+"""A crop is drawn again if the standard deviation of both sources is less than this."""
 DRAWS = 8
-"""How often, at most: a wholly black image ends in the last draw."""
+"""Most draws of a crop; the last one is taken as it is."""
 SEEDS_APART = 1_000_003
-"""Between the seeds of the data sets of a mixture."""
+"""Difference between the seeds of the data sets of a mixture."""
 
 
 class Example(NamedTuple):
-    """A pair as its files hold it: uint8 or uint16, "h w" or "h w 3"."""
+    """A decoded pair: images of uint8 or uint16, "h w" or "h w 3"."""
 
     name: str
     a: np.ndarray
@@ -32,12 +32,12 @@ class Example(NamedTuple):
 
 
 def open_source(dir: str, name: str, split: str) -> Any:
-    """The records of a data set that `data_prep` wrote, by index.
+    """Opens a split of a data set that `data_prep` wrote; records are read by index.
 
     Raises:
       ConfigError: there is no such data set or split, or its files are damaged.
     """
-    # Slow to import, and not needed by who fuses files.
+    # Slow to import, and not needed for fusing files.
     import tensorflow_datasets as tfds
 
     folder = Path(dir) / name
@@ -54,7 +54,7 @@ def open_source(dir: str, name: str, split: str) -> Any:
         source = builder.as_data_source(split) if there else None
         _ = source and source[0]
     except Exception as error:
-        # Each of the files is read by another library, with errors of its own.
+        # Several libraries read these files, each with its own errors.
         raise ConfigError(
             f"{folder} is damaged; build it again with --overwrite ({type(error).__name__})"
         ) from None
@@ -67,7 +67,7 @@ def open_source(dir: str, name: str, split: str) -> Any:
 
 
 def _holds(splits: Mapping[str, Any], split: str) -> bool:
-    """Whether a split, or a part of one, is there and not empty."""
+    """Whether a split, or a part of one, exists and is not empty."""
     if split.partition("[")[0] not in splits:
         return False
     try:
@@ -77,7 +77,7 @@ def _holds(splits: Mapping[str, Any], split: str) -> bool:
 
 
 def pair(source: Any, index: int, *, truth: bool = True) -> Example:
-    """A pair of an open data set, decoded; `truth`: with its ground truth, if it has one.
+    """Reads and decodes a pair of an open data set, with its ground truth if `truth` asks for it.
 
     Raises:
       ImageError: its record or one of its files is damaged.
@@ -97,24 +97,24 @@ def decode(record: dict) -> Example:
     """
     name = record["name"].decode()
     sides = ("a", "b", "gt") if record.get("gt") else ("a", "b")
-    images = {side: color.decode(record[side], f"{name} ({side})") for side in sides}
+    images = {side: image_files.decode(record[side], f"{name} ({side})") for side in sides}
     return Example(name, images["a"], images["b"], images.get("gt"))
 
 
 def batches(
     data: config.Data, task: str, seed: int, *, truth: bool = False
 ) -> grain.DatasetIterator:
-    """An endless iterator over shuffled, augmented batches; the same seed gives the same batches.
+    """Returns an endless iterator over shuffled, augmented batches, determined by the seed.
 
-    Several data sets take turns by their shares, each in an order of its own. Each process reads
-    its own share of each batch. The iterator's `get_state` is the same in all of them, and
+    Several data sets take turns according to their shares, each shuffled by itself. Each process
+    reads its own share of each batch. The iterator's `get_state` is the same in all processes, and
     `set_state` resumes it exactly, in any number of processes.
 
     Args:
-      data: which data sets, and how their crops are made.
-      task: what all pairs must be for; `general` takes any.
-      seed: of the order and of the augmentation.
-      truth: with the ground truth of pairs that have one.
+      data: the data sets, and how crops are taken.
+      task: the task that all pairs must be for; `general` accepts any.
+      seed: determines the order and the augmentation.
+      truth: include the ground truth of pairs that have one.
 
     Raises:
       ConfigError: there is no such data set, it is for another task, an image is smaller than
@@ -136,7 +136,7 @@ def batches(
         parts.append(Decoded(source, its_task, room, truth=truth))
     dataset = _ordered(data, parts, seed)
     dataset = dataset.random_map(Augment(data.crop, data.augment, truth=truth), seed=seed)
-    # Shares are cut from each batch, so that the batches are the same for any number of processes.
+    # Each process takes a slice of every batch, so that their number does not change the batches.
     dataset = dataset.batch(data.batch // shards, drop_remainder=True)
     dataset = dataset[jax.process_index() :: shards]
     reading = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=2 * data.threads)
@@ -144,7 +144,7 @@ def batches(
 
 
 def names(data: config.Data, seed: int, step: int) -> list[str]:
-    """The names of the pairs in the batch that `batches` gives to a step, counted from 1."""
+    """The names of the pairs in the batch that `batches` gives for a step, counted from 1."""
     order: Any = _ordered(data, list(_open(data).values()), seed)
     first = (step - 1) * data.batch
     return [order[i]["name"].decode() for i in range(first, first + data.batch)]
@@ -155,9 +155,9 @@ def _open(data: config.Data) -> dict[str, Any]:
 
 
 def _ordered(data: config.Data, parts: Sequence[Any], seed: int) -> grain.MapDataset:
-    """The pairs of all data sets in the order of training, each shuffled anew in every epoch."""
+    """The pairs of all data sets in training order, each data set reshuffled in every epoch."""
     shuffled = [
-        # Data sets of equal length would else be shuffled alike.
+        # Otherwise data sets of equal length would be shuffled alike.
         grain.MapDataset.source(part).seed(seed + place * SEEDS_APART).shuffle().repeat()
         for place, part in enumerate(parts)
     ]
@@ -165,14 +165,14 @@ def _ordered(data: config.Data, parts: Sequence[Any], seed: int) -> grain.MapDat
 
 
 class Room:
-    """Bytes that decoded images may still take; threads ask for them at the same time."""
+    """A thread-safe budget of bytes for decoded images."""
 
     def __init__(self, size: int):
         self._left = size
         self._lock = threading.Lock()
 
     def take(self, size: int) -> bool:
-        """Whether there was room for as much; then it is taken."""
+        """Takes `size` bytes if they are left; returns whether they were."""
         with self._lock:
             fits = size <= self._left
             self._left -= size * fits
@@ -180,10 +180,9 @@ class Room:
 
 
 class Decoded:
-    """The examples of a data set; as many as there is room for are decoded once and stay.
+    """The examples of a data set, decoded once and kept while there is room.
 
-    Nothing is put out again: of images that come once an epoch in any order, those that stay save
-    as much as any others would.
+    Nothing is evicted: every image is read once per epoch, so that whichever stay save the same.
     """
 
     def __init__(self, source: Any, task: str, room: Room, *, truth: bool = False):
@@ -215,7 +214,7 @@ class Augment(grain.transforms.RandomMap):
         self.augment = augment
         self.truth = truth
 
-    # pyrefly: ignore[bad-override]  # grain leaves out the types of what it maps.
+    # pyrefly: ignore[bad-override]  # grain does not type the elements that it maps.
     def random_map(self, element: tuple[Example, Any], rng: np.random.Generator) -> Batch:
         """Returns crops, float32 "crop crop 1" in [0, 1], and the task."""
         example, task = element
@@ -243,15 +242,15 @@ def _crop(
 
 
 def smallest(source: Any, name: str, split: str) -> Mapping[str, Any]:
-    """`name`, `height` and `width` of the pair of a split that has the shortest side.
+    """Returns `name`, `height` and `width` of the pair with the shortest side in a split.
 
     Args:
-      source: what `open_source` opened.
-      name: of the data set.
-      split: the split, or a part of one: the whole split is looked at.
+      source: a data set from `open_source`.
+      name: its name.
+      split: the split, or a part of one, for which the whole split counts.
 
     Raises:
-      ConfigError: another version built the data set.
+      ConfigError: another version of this package built the data set.
     """
     metadata = source.dataset_info.metadata or {}
     if not {"task", "smallest"} <= metadata.keys():
@@ -260,7 +259,7 @@ def smallest(source: Any, name: str, split: str) -> Mapping[str, Any]:
 
 
 def _check(source: Any, name: str, data: config.Data, task: str) -> str:
-    """The task of a data set that fits the config."""
+    """Checks that a data set fits the config; returns its task."""
     least = smallest(source, name, data.split)
     its_task = source.dataset_info.metadata["task"]
     if task not in (its_task, "general"):

@@ -1,4 +1,4 @@
-"""What a user can mend: these errors end a command with their message alone and status 2."""
+"""Errors that a user can fix: they end a command with status 2, and only their message is shown."""
 
 
 class InputError(ValueError):

@@ -1,4 +1,5 @@
-"""Evaluation: fuses pairs, or reads what others fused, and scores both beside average and maximum.
+"""Evaluation: fuses pairs, or reads images that others fused, and scores them beside average and
+maximum.
 
 Fused images are stored as 8-bit PNG, read back and scored on their luma, as every published
 evaluator does; the scores of a set are means over its pairs.
@@ -8,12 +9,12 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from smc_jax import color, data, files, methods, metrics, pairing
+from smc_jax import color, data, files, image_files, methods, metrics, pairing
 from smc_jax.data import Example
 from smc_jax.errors import ConfigError, ImageError, InputError
 from smc_jax.methods import BASELINES, Method
@@ -44,12 +45,12 @@ def main(
     Args:
       out: folder for `fused/<name>.png`, `metrics.csv`, `.json`, `.md` and `.tex`,
         `contact_sheet.png` and `report.html`.
-      checkpoint: what fuses the pairs: a training workdir (its newest checkpoint), a .safetensors
-        file, or the name of packaged weights.
+      checkpoint: the weights that fuse the pairs: a training workdir (its newest checkpoint), a
+        .safetensors file, or the name of packaged weights.
       fused: folders of images that someone else fused, `DIR` or `NAME=DIR`, matched by name.
       pairs: a folder with `a/`, `b/` and perhaps the ground truth in `gt/`; or instead
       dataset: the name of a prepared data set in `data_dir`, of which `split` is read.
-      chosen: which metrics: one of `metrics.SETS`, or names with commas between them.
+      chosen: the metrics: one of `metrics.SETS`, or names separated by commas.
       dialect: one of `metrics.DIALECTS`.
       shown: the number of pairs whose images are in `report.html`, spread over the set.
 
@@ -66,9 +67,7 @@ def main(
         raise ConfigError("give --out=DIR, a folder for the results")
     names = metrics.chosen(chosen, dialect)
     files.check_folder(out, "--out")
-    failures: list[str] = []
-    remarks: list[str] = []
-    sources = _dataset(dataset, data_dir, split) if dataset else _folder(pairs, failures)
+    sources, failures = _dataset(dataset, data_dir, split) if dataset else _folder(pairs)
     folders = methods.folders(fused)
     rows = {name: methods.of_folder(folder) for name, folder in folders.items()}
     if checkpoint:
@@ -78,55 +77,65 @@ def main(
         rows = {name: method, **rows}
     if not rows:
         raise ConfigError("give --checkpoint=WORKDIR or --fused=DIR")
-    scores, scored = score(sources, rows, failures, remarks, names, dialect)
-    failures += methods.without_pair(folders.values(), scores["Average"])
-    if not any(scores[name] for name in rows):
+    found = score(sources, rows, chosen=names, dialect=dialect)
+    failures += found.failures
+    failures += methods.without_pair(folders.values(), found.scores["Average"])
+    if not any(found.scores[name] for name in rows):
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         reason = failures[0] if failures else "there is no pair"
         raise ImageError(f"nothing could be scored: {reason}{more}")
-    comparison = compare(scores)
+    comparison = compare(found.scores)
     paths = _write_tables(Path(out), comparison, dialect, failures)
-    paths += _write_pictures(Path(out), comparison, scored, rows, shown)
+    paths += _write_pictures(Path(out), comparison, found.sources, rows, shown)
     print(tables.plain(comparison))
     print("\n" + tables.versus(comparison, next(iter(rows))))
-    if remarks:
-        print("\nnot in these means:", *remarks, sep="\n  ")
+    if found.remarks:
+        print("\nnot in these means:", *found.remarks, sep="\n  ")
     print("\nwrote " + ", ".join(map(str, paths)))
     if failures:
         print(f"\n{len(failures)} failed:", *failures, sep="\n  ", file=sys.stderr)
     return 2 if failures else 0
 
 
+class Scored(NamedTuple):
+    """The scores of a data set, and what is missing among them."""
+
+    scores: Scores
+    sources: list[Source]
+    """The pairs that could be read."""
+    failures: list[str]
+    """A line for each image that cannot be read or does not fit, and each undefined metric."""
+    remarks: list[str]
+    """A line for each metric that is undefined for Average or Max alone."""
+
+
 def score(
-    sources: Sequence[Source],
-    rows: Mapping[str, Method],
-    failures: list[str],
-    remarks: list[str],
-    chosen: Sequence[str],
-    dialect: str,
-) -> tuple[Scores, list[Source]]:
+    sources: Sequence[Source], rows: Mapping[str, Method], *, chosen: Sequence[str], dialect: str
+) -> Scored:
     """Scores every method, Average and Max on every pair.
 
-    What cannot be read, does not fit or is undefined is left out and described by a line added to
-    `failures`; what is undefined for Average or Max alone, by one added to `remarks`.
-
-    Returns:
-      Scores by method, pair and metric, and the sources that could be read.
+    Args:
+      sources: the pairs.
+      rows: the methods by name.
+      chosen: names of metrics.
+      dialect: one of `metrics.DIALECTS`.
     """
     scores: dict[str, dict[str, dict[str, float]]] = {name: {} for name in (*BASELINES, *rows)}
-    scored = []
+    read, failures, remarks = [], [], []
     for source in tqdm(sources, unit="pair", disable=None):
         try:
             pair = _checked(source())
         except InputError as error:
             failures.append(str(error))
             continue
-        scored.append(source)
+        read.append(source)
         a, b = color.luma8(pair.a), color.luma8(pair.b)
         truth = None if pair.truth is None else color.luma8(pair.truth)
         wanted = [*chosen, *(metrics.TRUTH_METRICS if pair.truth is not None else ())]
         undefined: dict[str, list[str]] = {}
-        for name, image in _fuse(pair, rows, failures).items():
+        images, problems = _fuse(pair, rows)
+        failures += problems
+        for name, image in images.items():
             values = metrics.score(a, b, color.luma8(image), truth, chosen, dialect)
             scores[name][pair.name] = values
             lost = ", ".join(m for m in wanted if m not in values)
@@ -138,55 +147,55 @@ def score(
         for lost, names in undefined.items():
             line = f"{pair.name}: {lost} undefined for {', '.join(names)}{''.join(flat)}"
             (remarks if BASELINES.keys() >= set(names) else failures).append(line)
-    return scores, scored
+    return Scored(scores, read, failures, remarks)
 
 
 def scenes(sources: Sequence[Source], rows: Mapping[str, Method], count: int) -> Iterator[Scene]:
-    """Some of the pairs, spread evenly, with what every method made of them, read one by one."""
+    """Yields some of the pairs, spread evenly, with the result of every method."""
     spread = np.linspace(0, len(sources) - 1, min(count, len(sources))).round().astype(int)
     for index in spread:
         pair = sources[index]()
         images = {"a": pair.a, "b": pair.b}
         if pair.truth is not None:
             images["truth"] = pair.truth
-        results = _fuse(pair, rows, [])
+        results, _ = _fuse(pair, rows)
         for name in BASELINES:
-            # Grey beside colour they would look worse than they are.
+            # Grey images beside coloured ones would look worse than they are.
             results[name] = recolor(color.luma(results[name]), pair.a, pair.b)
         shown = ({k: color.bytes8(v) for k, v in some.items()} for some in (images, results))
         yield Scene(pair.name, *shown)
 
 
-def _fuse(pair: Example, rows: Mapping[str, Method], failures: list[str]) -> dict[str, np.ndarray]:
-    """What each method makes of a pair; one that fails adds a line to `failures`."""
-    fused = {}
+def _fuse(pair: Example, rows: Mapping[str, Method]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The result of each method for a pair, and a line for each method that fails."""
+    fused, failures = {}, []
     for name, method in {**BASELINES, **rows}.items():
         try:
             fused[name] = method(pair)
         except InputError as error:
             failures.append(str(error))
-    return fused
+    return fused, failures
 
 
-def _folder(pairs: str, failures: list[str]) -> list[Source]:
+def _folder(pairs: str) -> tuple[list[Source], list[str]]:
+    """The pairs of a folder, and a line for each image that belongs to none."""
     found, problems = pairing.pairs(pairs)
     truths, more = pairing.truths(pairs, found)
-    failures.extend([*problems, *more])
 
     def read(pair: pairing.Pair) -> Example:
-        truth = color.read(truths[pair.name]) if pair.name in truths else None
-        return Example(pair.name, color.read(pair.a), color.read(pair.b), truth)
+        truth = image_files.read(truths[pair.name]) if pair.name in truths else None
+        return Example(pair.name, image_files.read(pair.a), image_files.read(pair.b), truth)
 
-    return [functools.partial(read, pair) for pair in found]
+    return [functools.partial(read, pair) for pair in found], [*problems, *more]
 
 
-def _dataset(name: str, data_dir: str, split: str) -> list[Source]:
+def _dataset(name: str, data_dir: str, split: str) -> tuple[list[Source], list[str]]:
     records: Any = data.open_source(data_dir, name, split)
-    return [lambda index=index: data.pair(records, index) for index in range(len(records))]
+    return [lambda index=index: data.pair(records, index) for index in range(len(records))], []
 
 
 def _checked(pair: Example) -> Example:
-    """The pair, if its images fit each other and are large enough to be scored."""
+    """Returns the pair if its images fit each other and are large enough to be scored."""
     color.same_size(pair.a, pair.b, f"a and b of {pair.name}")
     if pair.truth is not None:
         color.same_size(pair.a, pair.truth, f"{pair.name} and its ground truth")
@@ -214,12 +223,12 @@ def _write_tables(
 def _write_pictures(
     out: Path,
     comparison: Comparison,
-    scored: Sequence[Source],
+    sources: Sequence[Source],
     rows: Mapping[str, Method],
     shown: int,
 ) -> list[Path]:
     sheet, page = out / "contact_sheet.png", out / "report.html"
-    sample = list(scenes(scored, rows, contact_sheet.ROWS))
+    sample = list(scenes(sources, rows, contact_sheet.ROWS))
     contact_sheet.write(sheet, ["Average", *rows], sample)
-    viewer.write(page, comparison, scenes(scored, rows, shown))
+    viewer.write(page, comparison, scenes(sources, rows, shown))
     return [sheet, page]

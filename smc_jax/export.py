@@ -1,13 +1,13 @@
-"""Turns a checkpoint into what others can use.
+"""Exports a trained network: as a weight file, a folder of parameters, or programs.
 
 python -m smc_jax.export WORKDIR --out=NAME.safetensors --metrics=MSRS=results/metrics.json
 python -m smc_jax.export WORKDIR --format=orbax --out=FOLDER
 python -m smc_jax.export WORKDIR --format=stablehlo --sizes=640x480,1024x768 --out=FOLDER
 python -m smc_jax.export WORKDIR WORKDIR ... --out=NAME.safetensors    (the mean of their weights)
 
-Instead of WORKDIR: a checkpoint, a .safetensors file, an exported folder or a packaged name. What
-is there already stays, and the command ends; --overwrite replaces NAME.safetensors and its model
-card NAME.md, but never a folder.
+Instead of WORKDIR: a checkpoint, a .safetensors file, an exported folder or a packaged name. Nothing
+is overwritten unless --overwrite is given, which replaces NAME.safetensors and its model card
+NAME.md, but never a folder.
 """
 
 import argparse
@@ -33,9 +33,9 @@ class Wanted(NamedTuple):
     out: Path
     dtype: str
     sizes: Sequence[tuple[int, int]]
-    """Height and width, for programs."""
+    """Height and width of the images, for StableHLO programs."""
     overwrite: bool = False
-    """Whether a weight file and its card may replace others."""
+    """Whether a weight file and its card may replace existing ones."""
 
 
 def _safetensors(loaded: Weights, wanted: Wanted) -> list[Path]:
@@ -51,7 +51,7 @@ def _safetensors(loaded: Weights, wanted: Wanted) -> list[Path]:
     )
     text = model_card.markdown(out.stem, loaded, dtype, where).encode()
     content = weights.encoded(loaded, dtype)
-    # Neither takes its place before both are on the disk.
+    # Neither file takes its final name before both are on the disk.
     with files.replacing(out) as file:
         file.write(content)
         file.flush()
@@ -95,11 +95,11 @@ FORMATS: dict[str, Callable[[Weights, Wanted], list[Path]]] = {
 }
 """Each writes a network to a path and returns the files that it made."""
 COMPUTED = ("scan_method", "remat")
-"""Fields of `config.model` that tell how the network is computed, not which it is."""
+"""Fields of `config.model` that say how the network is computed, not which network it is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
-    """The command; returns the exit status."""
+    """Runs the command; returns the exit status."""
     parser = command.Parser(
         prog="python -m smc_jax.export",
         description=__doc__,
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
         nargs="+",
         metavar="checkpoint",
         help="training workdir, checkpoint, .safetensors file, exported folder or packaged name; "
-        "of several, the mean is taken",
+        "the mean of several",
     )
     parser.add_argument("--format", choices=FORMATS, default="safetensors")
     parser.add_argument("--out", type=Path, required=True, help="file or folder to write")
@@ -121,14 +121,14 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
         help="for stablehlo: width and height of the images (default: %(default)s)",
     )
     parser.add_argument("--dtype", choices=weights.TYPES, default="float32", help="how to store it")
-    parser.add_argument("--data", default="", help="for the model card: what it was trained on")
-    parser.add_argument("--command", default="", help="for the model card: how it was trained")
+    parser.add_argument("--data", default="", help="for the model card: the training data")
+    parser.add_argument("--command", default="", help="for the model card: the training command")
     parser.add_argument(
         "--metrics",
         action="append",
         default=[],
         metavar="NAME=FILE",
-        help="for the model card: a test set's name and what evaluate.py wrote; may repeat",
+        help="for the model card: a test set's name and its metrics.json; may repeat",
     )
     parser.add_argument(
         "--overwrite",
@@ -151,11 +151,11 @@ def _export(given: argparse.Namespace) -> int:
 
 
 def read(path: str) -> Weights:
-    """The network of a training workdir's newest checkpoint, of one that `checkpoint.load` takes,
-    of a .safetensors file, of an exported folder or of packaged weights.
+    """Reads a network from a training workdir or one of its checkpoints, as `checkpoint.load` does,
+    from a .safetensors file, from an exported folder or from packaged weights.
 
     Raises:
-      ConfigError: there is none that can be read.
+      ConfigError: there are no weights that can be read.
     """
     if (file := weights.located(path)).suffix == weights.SUFFIX:
         return weights.read(file)
@@ -165,20 +165,20 @@ def read(path: str) -> Weights:
     about = {"data": config.data.name, "steps": step, "seed": config.train.seed}
     if config.train.init_from:
         about["begun with"] = "/".join(Path(config.train.init_from).parts[-2:])
-    # Where things lay on this machine helps nobody.
+    # Paths on this machine are of no use to others.
     config = override(config, {"data.dir": Data().dir, "train.init_from": ""})
     return Weights(config, params, about)
 
 
 def mean(networks: Sequence[Weights]) -> Weights:
-    """The network whose parameters are the means of theirs; all else is that of the last, but for
-    its scores, which are not those of the mean.
+    """Returns the network whose parameters are the means over `networks`. Everything else is that
+    of the last network, except for its scores, which are not those of the mean.
 
-    Runs that began with the same weights can be averaged: what comes out lies between them, and is
+    Runs that began with the same weights can be averaged: the result lies between them, and is
     often better than each (Wortsman et al. 2022, "Model soups").
 
     Raises:
-      ConfigError: they are networks of different kinds, or for different tasks.
+      ConfigError: the networks are of different kinds, or for different tasks.
     """
     last = networks[-1]
     if len(networks) == 1:
@@ -202,10 +202,11 @@ def mean(networks: Sequence[Weights]) -> Weights:
 
 
 def read_sizes(text: str) -> list[tuple[int, int]]:
-    """Height and width of each size of `640x480,1024x768`, which is width by height.
+    """Returns the height and width of each size in a text such as `640x480,1024x768`, where width
+    comes first.
 
     Raises:
-      ConfigError: it is no list of sizes, or one of them is smaller than 16x16.
+      ConfigError: the text is not a list of sizes, or one of them is smaller than 16x16.
     """
     sizes = [re.fullmatch(r"\s*(\d+)x(\d+)\s*", part) for part in text.split(",")]
     found = [(int(size[2]), int(size[1])) for size in sizes if size]

@@ -1,4 +1,4 @@
-"""A configuration's fields by their dotted names: setting them, and what each may hold."""
+"""A configuration's fields by their dotted names: how to set them, and what each may hold."""
 
 import dataclasses
 import difflib
@@ -18,7 +18,7 @@ CHOICES = {
     "model.cross_order": ("interleave", "concatenate"),
     "model.output": ("image", "residual", "blend"),
     "model.scan_method": ("auto", "reference", "associative", "chunked", "two_level", "pallas"),
-    "loss.intensity_rule": ("max", "mean", "sharper", "task"),
+    "loss.intensity_rule": ("max", "mean", "sharper", "task", "task_mean"),
     "loss.wavelet": ("haar", "cdf53", "cdf97"),
     "loss.feature_split": ("channel", "spatial"),
     "loss.balance": ("image", "running"),
@@ -63,12 +63,12 @@ LEAST = {
     "validation.pairs": 0,
 }
 MOST = 2**63 - 1
-"""The largest whole number that arrays hold."""
+"""The largest integer that an array can hold."""
 BELOW_ONE = ("optim.b1", "optim.b2", "train.ema")
 
 
 def override(config: T, values: Mapping[str, Any]) -> T:
-    """A checked copy of `config` with dotted fields replaced, e.g. `{"loss.fcl": 0.0}`.
+    """Returns a checked copy of `config` with dotted fields replaced, e.g. `{"loss.fcl": 0.0}`.
 
     Raises:
       ConfigError: a field is unknown (the message lists the valid ones) or a value does not fit.
@@ -108,7 +108,7 @@ def check(config: Any) -> None:
     weights = [f.name for f in dataclasses.fields(config.loss) if f.type is float]
     for field, least in ({f"loss.{name}": 0.0 for name in weights} | LEAST).items():
         value = _get(config, field)
-        if not least <= value < math.inf:  # and nan is not
+        if not least <= value < math.inf:  # false for nan, too
             raise ConfigError(f"config.{field} is {value}; it must be at least {least}")
     for field in BELOW_ONE:
         if not 0.0 <= _get(config, field) < 1.0:
@@ -116,7 +116,7 @@ def check(config: Any) -> None:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by their dotted names."""
+    """Returns nested values by their dotted names."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         path = f"{prefix}{name}"

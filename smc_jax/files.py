@@ -13,7 +13,7 @@ from smc_jax.errors import InputError
 
 
 def write(path: str | Path, content: bytes) -> None:
-    """Writes a file, and the folders on its way; what was there before stays until it is whole.
+    """Writes a file, and makes its folders; an existing file stays until the new one is whole.
 
     Raises:
       InputError: the folder cannot be written to.
@@ -24,7 +24,7 @@ def write(path: str | Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """`write` for what comes in parts: a file that takes its place at the end, if all went well."""
+    """Yields a file to write in parts, which takes its place at the end if there was no error."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,14 +42,14 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def check_folder(path: str | Path, flag: str) -> None:
-    """Tells before the work whether its results can be written.
+    """Checks before the work begins that its results can be written.
 
     Args:
-      path: a folder that is there or will be made.
-      flag: the command line's name for it.
+      path: a folder that exists or will be made.
+      flag: the flag that names it on the command line.
 
     Raises:
-      InputError: it is a file, lies in a file, has no possible name, or may not be written to.
+      InputError: it is a file, lies in a file, has an impossible name, or may not be written to.
     """
     where = Path(path).absolute()
     try:
@@ -69,10 +69,10 @@ def check_folder(path: str | Path, flag: str) -> None:
 
 @contextlib.contextmanager
 def making(path: str | Path) -> Iterator[Path]:
-    """A folder to fill, which appears under its name at the end, if all went well.
+    """Yields a folder to fill, which appears under its name at the end if there was no error.
 
     Raises:
-      InputError: there is something of that name, or the folder cannot be written to.
+      InputError: the name is taken, or the folder cannot be written to.
     """
     path = Path(path).absolute()
     if path.exists():
@@ -90,12 +90,12 @@ def making(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
-    """Keeps other runs out of a folder, which is made if there is none.
+    """Keeps other runs out of a folder, which is made if it does not exist.
 
-    The system drops the lock when the process ends, in whatever way.
+    The system drops the lock when the process ends, however it ends.
 
     Raises:
-      InputError: another run has it, or the folder cannot be written to.
+      InputError: another run holds the lock, or the folder cannot be written to.
     """
     path = Path(folder) / "lock"
     try:

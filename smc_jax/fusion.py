@@ -1,4 +1,4 @@
-"""Fusing images of any size: padding to sizes that are compiled once, tiles, colour put back."""
+"""Fuses images of any size: pads them to few compiled sizes, tiles large ones, restores colour."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 from tqdm import tqdm
 
-from smc_jax import border, coarse, color, config, given, memory, model, moe, tasks, tiles, workers
+from smc_jax import border, coarse, color, config, inputs, memory, model, moe, tasks, tiles, workers
 from smc_jax.coarse import Overview
 from smc_jax.color import Luma, Stored
 from smc_jax.errors import ImageError
@@ -33,29 +33,30 @@ def fuse(
     """Fuses two aligned images of one scene, or two batches of them.
 
     Args:
-      a: an image file; or an array, "h w" or "h w 3", or batches "b h w" or "b h w c" (c 1 or 3),
+      a: an image file; or an array, "h w" or "h w 3", or a batch "b h w" or "b h w c" (c 1 or 3),
         of uint8, uint16, or floats in [0, 1]. An array whose last axis has 3 entries is in colour.
-        The task says what it is (README, "Your own pairs"): infrared, CT, near focus, the darker
-        exposure.
-      b: the other one, of the same size.
-      task: `ivif`, `mdif`, `mfif`, `meif`, `general`, or `auto`: judged from the images, pair by
-        pair, unless weights are named that are for one task.
-      weights: instead of those of the task: a packaged name, a .safetensors file, an exported
-        folder or a training workdir.
-      max_memory: bytes, or a size such as "2GB", from which on images are fused in tiles; by
-        default half of what is free.
+        Which source it is depends on the task (README, "Your own pairs"): infrared, CT, near
+        focus or the darker exposure.
+      b: the other source, of the same size.
+      task: `ivif`, `mdif`, `mfif`, `meif`, `general`, or `auto`, which judges each pair from its
+        images unless `weights` are for one task.
+      weights: what to use instead of the task's packaged weights: a packaged name, a .safetensors
+        file, an exported folder or a training workdir.
+      max_memory: bytes, or a size such as "2GB"; images that need more are fused in tiles. By
+        default half of the free memory.
 
     Returns:
-      The fused image, or a batch of them: float32 if one of the sources is in floats, 16-bit if
-      one is, else 8-bit. An image is "h w 3" if a source is in colour, which three equal channels
-      are not, otherwise "h w"; a batch "b h w c" if a source is, with its c (3 if there are both).
+      The fused image, or a batch of them: float32 if a source is in floats, else uint16 if a
+      source is, else uint8. An image is "h w 3" if a source is in colour (three equal channels are
+      not), otherwise "h w". A batch is "b h w c" if a source is, with the larger c of the two,
+      otherwise "b h w".
 
     Raises:
-      InputError: an image cannot be used, their sizes differ, there is no such task or no such
-        weights, or `max_memory` is too little.
+      InputError: an image cannot be used, the sizes differ, the task or the weights do not exist,
+        or `max_memory` is too small.
     """
     tasks.check(task)
-    (a, channels_a), (b, channels_b) = given.images(a, "a"), given.images(b, "b")
+    (a, channels_a), (b, channels_b) = inputs.images(a, "a"), inputs.images(b, "b")
     if len(a) != len(b) or (channels_a is None) != (channels_b is None):
         raise ImageError(f"a holds {len(a)} images and b {len(b)}; give as many of both")
     if isinstance(max_memory, str):
@@ -80,8 +81,8 @@ def fuse(
 
 
 def fuser(weights: str | Path) -> "Fuser":
-    """The network with the weights of that name, file or workdir; compiled programs stay with it
-    until there are others.
+    """Returns the network with the weights of that name, file or workdir. It is cached, together
+    with its compiled programs, until the weights change.
 
     Raises:
       ConfigError: there are no such weights, or they cannot be used.
@@ -102,7 +103,7 @@ class Fuser:
         network = model.build(cfg.model)
         encoders = model.build(dataclasses.replace(cfg.model, mccm=False))
 
-        # Tiles, their cores and windows begin at multiples of this.
+        # Tiles, their cores and the gate's windows begin at multiples of this.
         self._block = math.gcd(tiles.UNIT, cfg.model.gate_window)
 
         def look(params: PyTree, a: Any, b: Any, seen: Any) -> tuple[Features, Features]:
@@ -123,15 +124,15 @@ class Fuser:
         """Fuses two aligned images, grey or colour, of 8 or 16 bits or in floats.
 
         Args:
-          a: the first source. Where the images tell that it is the second one for the task, as the
-            brighter of two exposures is, the two change places.
+          a: the first source. If the images show that it is the task's second source, such as the
+            brighter of two exposures, the two are swapped.
           b: the second source, of the same size.
           max_memory: see `luma`.
-          task: what the sources are, which their order and colour depend on; `auto` is what the
-            network was trained for, and `general` is judged from the images.
+          task: what the sources are; their order and colour depend on it. `auto` is the task that
+            the network was trained for, and `general` is judged from the images.
 
         Raises:
-          ImageError: they differ in size, or are smaller than 16x16.
+          ImageError: the sources differ in size, or are smaller than 16x16.
         """
         color.same_size(a, b, "the sources")
         if task == "auto":
@@ -148,8 +149,8 @@ class Fuser:
         Args:
           a: the first source.
           b: the second source.
-          max_memory: bytes; what would take more is fused in overlapping tiles. By default half of
-            what is free.
+          max_memory: bytes; images that need more are fused in overlapping tiles. By default half
+            of the free memory.
         """
         height, width = a.shape
         if min(height, width) < border.SMALLEST:
@@ -161,7 +162,7 @@ class Fuser:
         return fused[:height, :width]
 
     def needed(self, height: int, width: int) -> int:
-        """The bytes that count for fusing a pair of this size whole."""
+        """Returns an estimate of the bytes that fusing a pair of this size whole takes."""
         pixels = border.filled(height) * border.filled(width)
         return pixels * memory.per_pixel(self._config)
 
@@ -170,9 +171,10 @@ class Fuser:
         return np.asarray(fused)[0, ..., 0]
 
     def _tiled(self, a: Luma, b: Luma, budget: int) -> Luma:
-        """Fuses tile by tile. The gate sees the features of all of them, so that no tile has other
-        experts than its neighbour, and the frequency branch sees the whole image, coarsely; that
-        costs the encoders a second time.
+        """Fuses tile by tile.
+
+        The gate sees the features of all tiles, so that all tiles use the same experts; for this
+        the encoders run a second time. The frequency branch sees the whole image coarsely.
         """
         height, width = a.shape
         room = max(budget // memory.per_pixel(self._config), tiles.AREA)
@@ -204,7 +206,7 @@ class Fuser:
     def _pooled(
         self, shape: tuple[int, ...], part: Callable, parts: Iterable[tiles.Tile]
     ) -> Pooled:
-        """What the gate would see of the whole image."""
+        """Returns the pooled features that the gate would see of the whole image."""
         side, channels = self._block, 2 * self._config.width
         grid = shape[0] // side, shape[1] // side
         total = np.zeros(channels, np.float32)
@@ -221,8 +223,8 @@ class Fuser:
 
 
 class _Compiled:
-    """A function that threads may call: a new shape is compiled by the one that comes first with
-    it. (With `jax.jit` alone, all that come with it at once would compile it.)
+    """A compiled function that threads may share: the first thread to call it with a new shape
+    compiles it. (With `jax.jit` alone, every thread that does so at the same time would.)
     """
 
     def __init__(self, function: Callable):

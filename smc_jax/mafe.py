@@ -2,6 +2,8 @@
 branch side by side (Eq. 1-14).
 """
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,11 +13,14 @@ from jaxtyping import Array, Float
 
 from smc_jax import scan_orders
 from smc_jax.conv import Conv, DepthwiseConv, JointConv
-from smc_jax.ssm import SSMParams, scan_channels, scan_tokens
+from smc_jax.ssm import SelectiveSSM, direction_names, scan_channels, scan_tokens
 from smc_jax.types import Coarse, Features, Image, Scalar
 
 FREQUENCY = "FrequencyRotation_0"
-"""Where `MAFE` has the parameters of its frequency branch."""
+"""The name under which `MAFE` stores the parameters of its frequency branch."""
+
+NO_PHASE = 1e-8
+"""Amplitude below which the phase is rounding noise."""
 
 
 class Shallow(nn.Module):
@@ -29,12 +34,12 @@ class Shallow(nn.Module):
 
 
 class Local(nn.Module):
-    """A gate over what a depthwise convolution sees in each quadrant (Eq. 2-4).
+    """A depthwise convolution of each quadrant, gated by itself (Eq. 2-4).
 
     Attributes:
-      halo: let quadrants see one pixel across their seam, which the convolution of the whole image
-        does; without it, the seam is zero-padded as the paper's patches are. Of an odd side the
-        last row or column is then repeated and cut off again (ours).
+      halo: let each quadrant see one pixel across its seams, which is the convolution of the whole
+        image; False: zero-pad each quadrant by itself, as the paper's patches are. An odd height
+        or width is then extended by its last row or column, which is cut off again (our choice).
     """
 
     halo: bool = True
@@ -59,12 +64,12 @@ class SpatialChannel(nn.Module):
     def __call__(self, features: Features) -> Features:
         channels = features.shape[-1]
         x = nn.silu(DepthwiseConv()(Conv(channels, size=1)(features)))
-        names = _directions(self.bidirectional)
+        names = direction_names(self.bidirectional)
         spatial = [
-            SSMParams(channels, self.state, self.dt_rank, name=f"spatial_{n}") for n in names
+            SelectiveSSM(channels, self.state, self.dt_rank, name=f"spatial_{n}") for n in names
         ]
         across = [
-            SSMParams(1, self.channel_state, 1, bias=True, name=f"channel_{n}") for n in names
+            SelectiveSSM(1, self.channel_state, 1, bias=True, name=f"channel_{n}") for n in names
         ]
 
         tokens = rearrange(x, "b h w c -> () b (h w) c")
@@ -77,9 +82,10 @@ class SpatialChannel(nn.Module):
 class FrequencyRotation(nn.Module):
     """The frequency-rotation SSM (Eq. 8-12): amplitude and phase, each scanned ring by ring.
 
-    The scan sees log(1 + amplitude) of the orthonormal spectrum, and what it returns is the new
-    amplitude (ours: the raw amplitude at frequency 0 would be thousands of times the others); it
-    may be negative. Amplitude and phase have a depthwise convolution and an SSM each (ours).
+    The scan sees log(1 + amplitude) of the orthonormal spectrum, and its output is the new
+    amplitude, which may be negative (our choice: the raw amplitude at frequency 0 would be
+    thousands of times the others). Amplitude and phase each have their own depthwise convolution
+    and SSM (our choice).
     """
 
     state: int
@@ -92,9 +98,9 @@ class FrequencyRotation(nn.Module):
         """Returns the enhanced features and the largest amplitude after the scan.
 
         Args:
-          features: of an image, or of a tile.
-          coarse: for a tile, what `enhance` makes of the whole image there, means over squares. If
-            these are single pixels, no scan runs and the amplitude is 0.
+          features: those of an image or of a tile.
+          coarse: for a tile, what `enhance` returns there for the whole image, averaged over
+            squares of pixels. If it has one entry per pixel, no scan runs and the amplitude is 0.
         """
         if coarse is not None and coarse.shape == features.shape:
             return coarse.astype(features.dtype) * nn.silu(features), jnp.zeros(())
@@ -107,19 +113,19 @@ class FrequencyRotation(nn.Module):
 
     @nn.compact
     def enhance(self, features: Features) -> tuple[Features, Scalar]:
-        """Returns what is gated by the features, and the largest amplitude after the scan."""
+        """Returns the enhanced features before gating, and the largest amplitude after the scan."""
         height, width, channels = features.shape[1:]
-        # There is no transform in bfloat16.
+        # There is no Fourier transform in bfloat16.
         spectrum = _spectrum(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
         polar = jnp.log1p(_amplitude(spectrum)), _phase(spectrum)
         x = jnp.stack([nn.silu(DepthwiseConv()(v)) for v in polar])
 
-        # Without the barrier, all of this is computed anew for every token that is gathered.
+        # Without the barrier XLA recomputes all of this for every token that is gathered.
         x = jax.lax.optimization_barrier(x)
         order = scan_orders.GRIDS[self.order](height, width)
         directions = tuple(
-            SSMParams(channels, self.state, self.dt_rank, groups=(2,), name=f"polar_{name}")()
-            for name in _directions(self.bidirectional)
+            SelectiveSSM(channels, self.state, self.dt_rank, groups=(2,), name=f"polar_{name}")()
+            for name in direction_names(self.bidirectional)
         )
         y = scan_tokens(directions, scan_orders.to_tokens(x, order), self.scan_method)
         amplitude, phase = scan_orders.to_grid(y, order, height)
@@ -130,7 +136,8 @@ class FrequencyRotation(nn.Module):
 
 
 class MAFE(nn.Module):
-    """The branches side by side, closed by a 3x3 convolution (Eq. 13-14; the convolution is ours).
+    """The three branches side by side, closed by a 3x3 convolution (Eq. 13-14; the convolution is
+    our choice).
 
     Attributes are those of `config.Model`.
     """
@@ -164,16 +171,12 @@ class MAFE(nn.Module):
             )
             enhanced, amplitude = frequency(features, coarse)
             branches.append(enhanced)
-        # Each branch ends in a loop that suits its layout; fused into one, they all are slow.
+        # Each branch ends in a loop that suits its own layout; fused into one, all are slow.
         branches = jax.lax.optimization_barrier(branches)
         return JointConv(self.width)(branches), amplitude
 
 
-def _directions(bidirectional: bool) -> tuple[str, ...]:
-    return ("forward", "reverse") if bidirectional else ("forward",)
-
-
-def _by_quadrants(function, x: Features) -> Features:
+def _by_quadrants(function: Callable[[Features], Features], x: Features) -> Features:
     height, width = x.shape[1:3]
     x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     x = function(rearrange(x, "b (i h) (j w) c -> (b i j) h w c", i=2, j=2))
@@ -181,8 +184,10 @@ def _by_quadrants(function, x: Features) -> Features:
 
 
 def _spectrum(x: Features) -> Array:
-    """The orthonormal half-plane spectrum. Frequencies that are their own opposite are real: noise
-    of rounding in their imaginary part would choose between the phases pi and -pi.
+    """The orthonormal half-plane spectrum.
+
+    Frequencies that are their own conjugate are made exactly real: otherwise rounding noise in
+    their imaginary part would choose between the phases pi and -pi.
     """
     height, width = x.shape[1:3]
     spectrum = jnp.fft.rfft2(x, axes=(1, 2), norm="ortho")
@@ -193,12 +198,12 @@ def _spectrum(x: Features) -> Array:
 
 
 def _amplitude(z: Array) -> Float[Array, "..."]:
-    """|z|, with gradient 0 where z is 0."""
+    """|z|, with gradient 0 where |z|^2 underflows to 0."""
     power = z.real**2 + z.imag**2
     return jnp.where(power > 0, jnp.sqrt(jnp.where(power > 0, power, 1.0)), 0.0)
 
 
 def _phase(z: Array) -> Float[Array, "..."]:
-    """The angle of z, 0 and with gradient 0 where z is so small that its square vanishes."""
-    zero = z.real**2 + z.imag**2 < 1e-16
+    """The angle of z; 0, with gradient 0, where |z| < `NO_PHASE`."""
+    zero = z.real**2 + z.imag**2 < NO_PHASE**2
     return jnp.where(zero, 0.0, jnp.arctan2(z.imag, jnp.where(zero, 1.0, z.real)))

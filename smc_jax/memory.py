@@ -15,23 +15,25 @@ CONTAINER = Path("/sys/fs/cgroup")
 
 _UNITS = "KMGT"
 _FLOATS = 54
-"""Numbers of four bytes that are alive at once, for each pixel and channel of the features."""
+"""Numbers of four bytes that are alive at once, per pixel and feature channel."""
 _OVERVIEW = 12
-"""As many in `coarse.Overview`, for each of its pixels, and in what is kept of it."""
+"""The same for `coarse.Overview`, per coarse pixel, including its results, which are kept."""
 
 
 def per_pixel(model: config.Model) -> int:
-    """Bytes that fusing a pair takes for each pixel: fitted; a test holds it to the compiler's."""
+    """Returns the bytes per pixel that fusing a pair takes: fitted, and tested against what the
+    compiler says.
+    """
     return 4 * _FLOATS * model.width
 
 
 def overview(pixels: int) -> int:
-    """The pixels that `coarse.Overview` may have where a tile has `pixels`."""
+    """Returns how many coarse pixels `coarse.Overview` may have if a tile may have `pixels`."""
     return pixels * _FLOATS // _OVERVIEW
 
 
 def available() -> int:
-    """Half of the bytes that are free on the device."""
+    """Returns half of the bytes that are free on the device."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return (stats["bytes_limit"] - stats["bytes_in_use"]) // 2
@@ -39,23 +41,23 @@ def available() -> int:
 
 
 def _free() -> int:
-    """Bytes that are free on this machine, or in the container (cgroup v2) that this runs in."""
+    """Bytes free on this machine or, if less, in the container (cgroup v2) that this runs in."""
     free = psutil.virtual_memory().available
     try:
         limit, used = (int((CONTAINER / f"memory.{v}").read_text()) for v in ("max", "current"))
         statistics = (CONTAINER / "memory.stat").read_text()
-    except (OSError, ValueError):  # there is none, or it has no limit
+    except (OSError, ValueError):  # there is no container, or it has no limit
         return free
     given_up = re.search(r"^inactive_file (\d+)$", statistics, re.MULTILINE)
     return min(free, max(0, limit - used + (int(given_up[1]) if given_up else 0)))
 
 
 def parse(text: str) -> int:
-    """Bytes of a size such as `2GB`, `500M` or `1.5g`. A unit is a power of 1000; with an i, as in
-    `2GiB`, of 1024.
+    """Returns the bytes of a size such as `2GB`, `500M` or `1.5g`. Units are powers of 1000, or of
+    1024 with an i, as in `2GiB`.
 
     Raises:
-      ConfigError: it is no size, or too little; see `check`.
+      ConfigError: the text is not a size, or the size is too small for `check`.
     """
     form = rf"(\d+(?:\.\d+)?)\s*(?:([{_UNITS}])(i?))?B?"
     match = re.fullmatch(form, text.strip(), re.ASCII | re.IGNORECASE)
@@ -68,8 +70,8 @@ def parse(text: str) -> int:
 
 
 def check(size: int, name: str) -> None:
-    """Raises ConfigError, with the name of the size, if so many bytes are less than a tile needs in
-    a network of the default width.
+    """Raises ConfigError, naming the size `name`, if `size` is fewer bytes than a tile needs in a
+    network of the default width.
     """
     least = tiles.AREA * per_pixel(config.Model())
     if size < least:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from smc_jax import color, pairing
+from smc_jax import color, image_files, pairing
 from smc_jax.data import Example
 from smc_jax.errors import ConfigError, ImageError
 
 Method = Callable[[Example], np.ndarray]
-"""The fused image of a pair, as read from its file. Raises InputError if there is none."""
+"""Maps a pair to its fused image, as read from a file; raises InputError if there is none."""
 
 
 def _average(pair: Example) -> np.ndarray:
@@ -28,13 +28,13 @@ BASELINES: dict[str, Method] = {"Average": _average, "Max": _maximum}
 
 
 def of_checkpoint(checkpoint: str, folder: Path) -> tuple[str, Method]:
-    """The name of its row, and the model of a training workdir, of a .safetensors file or of
-    packaged weights; its images go into `folder`.
+    """Returns the row name and the method of a training workdir, of a .safetensors file or of
+    packaged weights; its fused images are written into `folder`.
 
     Raises:
       ConfigError: there are no weights that can be read.
     """
-    # Scoring what others fused needs no model.
+    # Imported here, since scoring images that others fused needs no model.
     from smc_jax.fusion import Fuser
     from smc_jax.weights import load
 
@@ -45,15 +45,15 @@ def of_checkpoint(checkpoint: str, folder: Path) -> tuple[str, Method]:
     def method(pair: Example) -> np.ndarray:
         path = folder / f"{pair.name}.png"
         if pair.name not in fused:
-            color.write(path, color.bytes8(fuser(pair.a, pair.b)))
+            image_files.write(path, color.bytes8(fuser(pair.a, pair.b)))
             fused.add(pair.name)
-        return color.read(path)
+        return image_files.read(path)
 
     return f"SMC-Mamba ({config.setting})", method
 
 
 def folders(fused: Sequence[str]) -> dict[str, Path]:
-    """The folders of `--fused`, each `DIR` or `NAME=DIR`, by the name of their row.
+    """Returns the folders of `--fused`, each `DIR` or `NAME=DIR`, by the name of their row.
 
     Raises:
       InputError: a name is taken or missing, or there is no such folder.
@@ -74,10 +74,10 @@ def folders(fused: Sequence[str]) -> dict[str, Path]:
 
 
 def of_folder(folder: Path) -> Method:
-    """Images that someone else fused, matched by name.
+    """Returns a method that reads images that someone else fused, matched by name.
 
     Raises:
-      ImageError: two of them share a name.
+      ImageError: two of them share a name, or a name cannot be printed.
     """
     return functools.partial(_found, folder, pairing.images(folder))
 
@@ -85,13 +85,13 @@ def of_folder(folder: Path) -> Method:
 def _found(folder: Path, images: dict[str, Path], pair: Example) -> np.ndarray:
     if pair.name not in images:
         raise ImageError(f"no image {pair.name}.* in {folder}")
-    image = color.read(images[pair.name])
+    image = image_files.read(images[pair.name])
     color.same_size(image, pair.a, f"{images[pair.name]} and its source a")
     return image
 
 
 def without_pair(folders: Iterable[Path], scored: Container[str]) -> list[str]:
-    """A line for each folder that holds images of no pair that was scored."""
+    """Returns a line for each folder that holds images without a scored pair."""
     lines = []
     for folder in folders:
         lonely = sorted(name for name in pairing.images(folder) if name not in scored)

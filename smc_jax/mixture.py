@@ -6,13 +6,13 @@ from smc_jax.errors import ConfigError
 
 
 def shares(names: str) -> dict[str, float]:
-    """The data sets of `data.name` and their shares: `{"msrs": 2.0, "sice": 1.0}`.
+    """Returns the data sets of `data.name` with their shares, e.g. `{"msrs": 2.0, "sice": 1.0}`.
 
     Args:
-      names: `NAME` or `NAME:SHARE`, several parted by commas; a share is 1 where it is left out.
+      names: `NAME` or `NAME:SHARE`, or several of these separated by commas; a share left out is 1.
 
     Raises:
-      ConfigError: a name is missing or comes twice, or a share is no number above 0.
+      ConfigError: a name is missing or repeated, or a share is not a finite number above 0.
     """
     found: dict[str, float] = {}
     for part in names.split(","):

@@ -1,4 +1,4 @@
-"""SMC-Mamba: shallow features, MAFE for each source, MCCM, decoder (the paper's Figure 1)."""
+"""SMC-Mamba: shallow features, MAFE for each source, MCCM and decoder (the paper's Figure 1)."""
 
 import dataclasses
 from typing import Any
@@ -16,7 +16,10 @@ from smc_jax.types import Aux, Coarse, Features, Image, Noise, Pooled, Scalar
 
 
 class Decoder(nn.Module):
-    """I_mf = Conv(F_mf): 3x3 convolutions down to an image (ours: how many, SiLU between)."""
+    """I_mf = Conv(F_mf): 3x3 convolutions down to an image.
+
+    The paper draws one box: their number and SiLU between them are our choice.
+    """
 
     width: int
     layers: int
@@ -30,37 +33,41 @@ class Decoder(nn.Module):
 
 
 @jax.custom_vjp
-def shown(image: Image) -> Image:
-    """Clipped to [0, 1]. Of what lies beyond, slopes stay by which a descent leads back inside: it
-    would be lost for good otherwise."""
+def saturate(image: Image) -> Image:
+    """Clips to [0, 1], but passes those gradients on whose descent leads back inside: a plain clip
+    would never recover a pixel that has left the range.
+    """
     return image.clip(0.0, 1.0)
 
 
-def _shown_backward(image: Image, slope: Image) -> tuple[Image]:
-    outward = ((image > 1) & (slope < 0)) | ((image < 0) & (slope > 0))
-    return (jnp.where(outward, 0.0, slope),)
+def _saturate_backward(image: Image, gradient: Image) -> tuple[Image]:
+    outward = ((image > 1) & (gradient < 0)) | ((image < 0) & (gradient > 0))
+    return (jnp.where(outward, 0.0, gradient),)
 
 
-shown.defvjp(lambda image: (shown(image), image), _shown_backward)
+saturate.defvjp(lambda image: (saturate(image), image), _saturate_backward)
 
 
 class Encoder(nn.Module):
-    """From one source to F_m: shallow features and, unless it is None, MAFE."""
+    """Encodes one source as F_m: shallow features, then MAFE unless it is None."""
 
     width: int
     mafe: MAFE | None
 
     @nn.compact
     def __call__(self, image: Image, coarse: Coarse | None = None) -> tuple[Features, Scalar]:
-        """Returns F_m and the largest amplitude after FR-Scan. For `coarse` see
-        `mafe.FrequencyRotation`."""
+        """Returns F_m and the largest amplitude after FR-Scan; for `coarse` see
+        `mafe.FrequencyRotation`.
+        """
         features = Shallow(self.width, name="shallow")(image)
         return (features, jnp.zeros(())) if self.mafe is None else self.mafe(features, coarse)
 
 
 class SMCMamba(nn.Module):
-    """The whole network. Attributes are the fields of `config.Model`, where each is explained, and
-    `dtype`: the type of the features, if it is not that of the images.
+    """The whole network.
+
+    Attributes are the fields of `config.Model`, where each is explained, and `dtype`, the type of
+    the features; None takes that of the images.
     """
 
     width: int = 32
@@ -108,16 +115,16 @@ class SMCMamba(nn.Module):
         Args:
           a: the first sources.
           b: the second sources.
-          pooled: what the gate sees in place of the pooled features of these images: for tiles,
+          pooled: what the gate sees instead of the pooled features of these images: for tiles,
             those of the whole image, so that all tiles have the same experts.
-          noise: standard normal numbers, by which training makes the gate's logits vary.
-          coarse: for tiles, what the frequency branch of each source makes of the whole image
-            there, see `mafe.FrequencyRotation`.
+          noise: standard normal numbers that perturb the gate's logits in training.
+          coarse: for tiles, the features that the frequency branch of each source gives there for
+            the whole image, see `mafe.FrequencyRotation`.
           train: run every expert; otherwise only the chosen ones run, with the same result.
 
         Returns:
-          The fused images, as `shown`, in training too: losses that see more than white blow
-          bright places out. And what losses and figures need.
+          The fused images, saturated in training too (losses that see values above white blow
+          bright regions out), and the features that losses and figures need.
         """
         encoder = nn.remat(Encoder) if self.remat else Encoder
         first = encoder(self.width, self._mafe(), name="source_a")
@@ -149,7 +156,7 @@ class SMCMamba(nn.Module):
             )
         else:
             image = nn.sigmoid(decoded)
-        return shown(image), Aux(
+        return saturate(image), Aux(
             features_a=features_a,
             features_b=features_b,
             features_fused=fused,
@@ -196,5 +203,5 @@ class SMCMamba(nn.Module):
 
 
 def build(model: config.Model) -> SMCMamba:
-    """The network that a configuration describes."""
+    """Builds the network that a configuration describes."""
     return SMCMamba(**dataclasses.asdict(model))

@@ -13,10 +13,10 @@ from smc_jax.weights import Weights
 
 
 def read_metrics(text: str) -> tuple[str, Mapping[str, Any]]:
-    """Of `NAME=FILE`, the name and what the model card shows of evaluate.py's metrics.json.
+    """Returns the name in `NAME=FILE`, and what the model card shows of that metrics.json.
 
     Raises:
-      ConfigError: the name lacks, or the file is missing, damaged or none of evaluate.py's.
+      ConfigError: there is no name, or the file is missing, damaged or not by evaluate.py.
     """
     name, _, path = text.partition("=")
     wrong = f"--metrics={text}: give NAME=FILE, with a metrics.json of evaluate.py"
@@ -41,7 +41,7 @@ def read_metrics(text: str) -> tuple[str, Mapping[str, Any]]:
 
 
 def _is_row(row: Any) -> bool:
-    """Whether it is what evaluate.py tells of a method: how many pairs, and means by metric."""
+    """Whether it is what evaluate.py writes for a method: the number of pairs, means by metric."""
     if not isinstance(row, dict) or not isinstance(row.get("mean"), dict):
         return False
     numbers: list[Any] = [row.get("pairs"), *row["mean"].values()]
@@ -49,13 +49,13 @@ def _is_row(row: Any) -> bool:
 
 
 def markdown(name: str, loaded: Weights, dtype: str, where: str) -> str:
-    """What a weight file is, in Markdown; every number comes from its header.
+    """Describes exported weights in Markdown; every number comes from `loaded`.
 
     Args:
       name: the title.
-      loaded: what is written.
+      loaded: the weights that are exported.
       dtype: the type of the stored parameters.
-      where: the end: what is where in it.
+      where: the last paragraph, on what the file or folder holds and where.
     """
     config, about = loaded.config, loaded.about
     networks = about.get("mean of")
@@ -83,12 +83,12 @@ def markdown(name: str, loaded: Weights, dtype: str, where: str) -> str:
             values = [f"{mean[n]:.4g}" if n in mean else "" for n in names]
             lines.append(f"| {method} | " + " | ".join(values) + " |")
     text = "\n".join([*lines, "", where]) + "\n"
-    # A name may hold bytes, or a text escapes, that are no character.
+    # A name may hold bytes, and a text escapes, that are not valid characters.
     return text.encode(errors="replace").decode()
 
 
 def _code(text: str) -> str:
-    """Text in a fence of more backticks than it has in a row."""
+    """Text as code, between more backticks than it has in a row; empty for no text."""
     fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     space = " " if "`" in text else ""
     return f"{fence}{space}{text}{space}{fence}" if text else ""

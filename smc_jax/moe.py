@@ -14,28 +14,28 @@ from smc_jax.types import Features, Noise, Pooled
 
 
 class Routing(NamedTuple):
-    """What the gate decided for each image."""
+    """The gate's decision for each image."""
 
     weights: Float[Array, "b e"]
-    """W_exp (Eq. 18): they sum to 1; 0 for experts that were not chosen."""
+    """W_exp (Eq. 18): they sum to 1 and are 0 for experts that were not chosen."""
     chosen: Int[Array, "b k"]
     importance: Float[Array, "b e"]
     """Softmax of the noise-free logits over all experts."""
 
 
 def pool(a: Features, b: Features, window: int = 0) -> tuple[Pooled, Pooled]:
-    """The mean and the maximum over the image of the features of both sources (Eq. 15).
+    """The mean and the maximum over the image of the features of both sources (Eq. 15-16).
 
-    With a window (ours) it is the mean over all pixels of the maximum in each one's window of so
-    many pixels squared. The maximum of a whole image is larger than those of the crops that the
-    gate was trained on, by as much as the image is; this one is not.
+    With a window (our choice) the maximum is taken in windows of `window` x `window` pixels and
+    averaged over the image. A global maximum grows with the image, so that the gate would see
+    values at inference that it never saw on training crops; windowed maxima do not.
     """
     features = jnp.concatenate([a, b], -1)
     return features.mean((1, 2)), largest(features, window)
 
 
 def largest(features: Features, window: int) -> Float[Array, "b c"]:
-    """The second of what `pool` gives, for features of any number of channels."""
+    """The maximum that `pool` returns, for features with any number of channels."""
     height, width = features.shape[1:3]
     if not window:
         return features.max((1, 2))
@@ -43,7 +43,7 @@ def largest(features: Features, window: int) -> Float[Array, "b c"]:
     margin = ((0, 0), (0, -height % window), (0, -width % window), (0, 0))
     wide = jnp.pad(features, margin, mode="edge")
     maxima = reduce(wide, "b (i h) (j w) c -> b i j c", "max", h=window, w=window)
-    # Windows at the lower and right border may be cut off.
+    # Windows at the lower and right border may be cut off: each weighs as its pixels do.
     rows, columns = (
         jnp.array(
             [min(window, extent - start) / extent for start in range(0, extent, window)],
@@ -57,13 +57,13 @@ def largest(features: Features, window: int) -> Float[Array, "b c"]:
 def blocks(
     a: Features, b: Features, side: int
 ) -> tuple[Float[Array, "b i j p"], Float[Array, "b i j p"]]:
-    """Mean and maximum of the features of both sources in each block. What `pool` gives of a large
-    image can be put together of the blocks of its parts.
+    """Mean and maximum of the features of both sources in each block, from which `pool` of a large
+    image can be assembled tile by tile.
 
     Args:
       a: features of the first sources; height and width are multiples of `side`.
       b: features of the second sources.
-      side: of a block, in pixels.
+      side: the side of a block, in pixels.
     """
     features = rearrange(
         jnp.concatenate([a, b], -1), "b (i h) (j w) c -> b i h j w c", h=side, w=side
@@ -74,12 +74,12 @@ def blocks(
 class Gate(nn.Module):
     """Noisy top-k gate on globally pooled features (Eq. 15-18).
 
-    Training gives it noise. The projections start at zero, so that at first the noise alone chooses
-    and every expert learns.
+    Noise is passed in training only. The projections start at zero, so that at first the noise
+    alone chooses and every expert learns.
 
     Attributes:
-      experts: how many there are.
-      top_k: how many are chosen.
+      experts: number of experts.
+      top_k: number of experts chosen for each image.
       window: see `pool`.
     """
 
@@ -95,8 +95,14 @@ class Gate(nn.Module):
         pooled: Pooled | None = None,
         noise: Noise | None = None,
     ) -> Routing:
-        """`pooled` takes the place of the sum of both poolings of `a` and `b`; `noise` is drawn
-        from the standard normal distribution (epsilon in Eq. 16)."""
+        """Chooses the experts for each pair.
+
+        Args:
+          a: features of the first sources.
+          b: features of the second sources.
+          pooled: used instead of F_g (Eq. 16), the sum of both poolings of `a` and `b`.
+          noise: the standard normal factor of epsilon (Eq. 17); None: epsilon is 0.
+        """
         if pooled is None:
             mean, most = pool(a, b, self.window)
             pooled = mean + most
@@ -116,34 +122,38 @@ Experts = Callable[[Any, Features, Features], Float[Array, "e b h w c"]]
 
 
 def all_experts(
-    run: Experts, weights: Any, a: Features, b: Features, routing: Routing
+    run: Experts, params: Any, a: Features, b: Features, routing: Routing
 ) -> tuple[Features, Float[Array, "e b h w c"]]:
     """Runs every expert on every image.
 
     Args:
-      run: maps the stacked weights of e experts, and the features of both sources, to e outputs.
-      weights: of all experts, stacked along the first axis.
+      run: maps the stacked parameters of e experts, and the features of both sources, to e outputs.
+      params: the parameters of all experts, stacked along the first axis.
+      a: features of the first sources.
+      b: features of the second sources.
+      routing: the decision of the gate.
 
     Returns:
       F_mf, the weighted sum (Eq. 19), and the output of each expert.
     """
-    outputs = run(weights, a, b)
+    outputs = run(params, a, b)
     shares = routing.weights.astype(outputs.dtype)
     return jnp.einsum("e b h w c, b e -> b h w c", outputs, shares), outputs
 
 
 def chosen_experts(
-    run: Experts, weights: Any, a: Features, b: Features, routing: Routing
+    run: Experts, params: Any, a: Features, b: Features, routing: Routing
 ) -> Features:
-    """Runs only the chosen experts of each image, one after the other; the arguments and the
-    weighted sum are those of `all_experts`.
+    """Runs only the chosen experts of each image, one after the other.
+
+    Takes the arguments of `all_experts` and returns the same weighted sum.
     """
 
     def image(inputs):
         a, b, weight, chosen = inputs
 
         def add(total, expert):
-            one = jax.tree.map(lambda p: lax.dynamic_index_in_dim(p, expert), weights)
+            one = jax.tree.map(lambda p: lax.dynamic_index_in_dim(p, expert), params)
             return total + weight[expert] * run(one, a[None], b[None])[0, 0], None
 
         return lax.scan(add, jnp.zeros_like(a), chosen)[0]

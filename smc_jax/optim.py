@@ -10,7 +10,7 @@ from smc_jax import config
 def learning_rate(optim: config.Optim, steps: int) -> optax.Schedule:
     """The learning rate as a function of the step, never below `optim.floor`.
 
-    * `halving_cosine`: within each period of P steps a cosine falls from the rate to its half,
+    * `halving_cosine`: within each period of P steps, a cosine from the rate to its half,
       lr(i) = lr 2^-floor(i/P) (3/4 + 1/4 cos(pi (i mod P)/P)); our reading of "halved every 1000
       iterations via cosine annealing".
     * `sgdr`: within each period a cosine falls to 0, and the peaks halve.
@@ -41,8 +41,8 @@ def learning_rate(optim: config.Optim, steps: int) -> optax.Schedule:
 
 
 def advanced(opt_state: PyTree, step: Int[Array, ""]) -> PyTree:
-    """The state of an `optimizer` that has left steps out, up to that one: the learning rate goes
-    on, Adam's means do not.
+    """The state of an `optimizer` after steps whose update was skipped: the schedule advances to
+    `step`, Adam's moments stay.
     """
 
     def scheduled(path, _) -> bool:
@@ -52,9 +52,9 @@ def advanced(opt_state: PyTree, step: Int[Array, ""]) -> PyTree:
 
 
 def optimizer(optim: config.Optim, steps: int) -> optax.GradientTransformation:
-    """Adam with that learning rate, behind a limit on the global gradient norm if one is set.
+    """Adam with `learning_rate`, after clipping of the global gradient norm if that is set.
 
-    The state has the same form with the limit and without.
+    The state has the same structure with and without clipping.
     """
     limit = optax.clip_by_global_norm(optim.clip) if optim.clip else optax.identity()
     return optax.chain(limit, optax.adam(learning_rate(optim, steps), b1=optim.b1, b2=optim.b2))

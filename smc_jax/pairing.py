@@ -1,4 +1,4 @@
-"""Which image files lie in a folder, and which of them are a pair."""
+"""Finds the image files in a folder, and which of them form pairs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ class Pair(NamedTuple):
 
 
 def pairs(folder: str | Path) -> tuple[list[Pair], list[str]]:
-    """The pairs `a/<name>.*`, `b/<name>.*` of a folder, sorted by name.
+    """Returns the pairs `a/<name>.*`, `b/<name>.*` of a folder, sorted by name.
 
     Returns:
-      The pairs, and a line for each image that has no partner or whose name is taken.
+      The pairs, and a line for each image without a partner or with a name that cannot be used.
 
     Raises:
       ImageError: the folder has no `a` or `b`, or no pair.
@@ -46,17 +46,17 @@ def pairs(folder: str | Path) -> tuple[list[Pair], list[str]]:
 
 
 def _elsewhere(folder: str | Path) -> str:
-    """A hint where the pairs of a folder lie one level deeper, as those of its splits do."""
+    """A hint if the pairs lie one level deeper, as in a folder of splits; otherwise empty."""
     deeper = [path.parent for path in sorted(Path(folder).glob("*/a")) if path.is_dir()]
     return f"; there are some in {', '.join(map(str, deeper[:3]))}" if deeper else ""
 
 
 def truths(folder: str | Path, pairs: Sequence[Pair]) -> tuple[dict[str, Path], list[str]]:
-    """The ground truth `gt/<name>.*` of the pairs of a folder, by name; often there is none.
+    """Returns the ground truth `gt/<name>.*` of a folder's pairs, by name; often there is none.
 
     Returns:
-      The files, and a line for each whose name is taken or has no pair; where some pairs have a
-      ground truth, also for each that has none.
+      The files, and a line for each that has no pair or whose name cannot be used; if there is any
+      ground truth, also a line for each pair without one.
 
     Raises:
       ImageError: `gt` is no folder.
@@ -80,10 +80,10 @@ def _without_partner(pairs: Sequence[Pair], truths: Mapping[str, Path]) -> list[
 
 
 def images(folder: str | Path) -> dict[str, Path]:
-    """The image files of a folder by name without suffix; other and hidden files are passed over.
+    """Returns the image files of a folder by name without suffix; skips other and hidden files.
 
     Raises:
-      ImageError: two images share a name.
+      ImageError: two images share a name, or a name cannot be printed.
     """
     found, problems = listed(Path(folder))
     if problems:
@@ -92,7 +92,9 @@ def images(folder: str | Path) -> dict[str, Path]:
 
 
 def listed(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Image files by name without suffix, and a line for each whose name is taken."""
+    """Returns image files by name without suffix, and a line for each whose name is taken or
+    cannot be printed.
+    """
     found: dict[str, Path] = {}
     problems = []
     for path in sorted(folder.iterdir()):

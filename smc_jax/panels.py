@@ -10,18 +10,18 @@ from smc_jax.train_step import Made
 from smc_jax.types import Batch
 
 SQUARE = 8
-"""Pixels a side for each of the gate's weights."""
+"""Side, in pixels, of the square that shows one of the gate's weights."""
 
 _lift = jax.jit(wavelet.lift_image)
 
 
 def of(batch: Batch, made: Made) -> dict[str, Float[np.ndarray, "_ _"]]:
-    """Grey images in [0, 1] of the first pair of a batch.
+    """Returns grey images in [0, 1] of the first pair of a batch.
 
     Returns:
-      `images`: both sources and the fused image. `bands`: below each of them its Haar sub-bands,
-      the low one and three high ones, these around mid-grey. `gate`, if there are experts: a column
-      a pair of the batch, and in it a square an expert, as bright as its weight.
+      `images`: both sources and the fused image. `bands`: the Haar sub-bands of each of these, the
+      low one and three high ones around mid-grey. `gate`, if there are experts: one column per
+      pair of the batch, with one square per expert, as bright as its weight.
     """
     shown = [_here(v)[:1] for v in (batch.a, batch.b, made.fused)]
     panels = {
@@ -34,7 +34,7 @@ def of(batch: Batch, made: Made) -> dict[str, Float[np.ndarray, "_ _"]]:
 
 
 def _here(array: jax.Array) -> np.ndarray:
-    """What the first device of this process has of it."""
+    """The part of an array that the first device of this process holds."""
     return jax.device_get(array.addressable_data(0))
 
 

@@ -1,4 +1,4 @@
-"""Image files with what belongs to them besides pixels: transparency, EXIF and ICC profile."""
+"""Image files with what they hold besides pixels: transparency, EXIF and ICC profile."""
 
 import io
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image as PILImage
 
-from smc_jax import color, files
+from smc_jax import color, files, image_files
 from smc_jax.color import Stored
 from smc_jax.errors import ImageError
 
@@ -20,14 +20,15 @@ FORMATS = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
-"""What is written, by suffix."""
+"""The formats that can be written, by suffix."""
 _EXIF, _GPS = 0x8769, 0x8825
 _KEPT = (
     *(0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298),
     *(_EXIF, _GPS),
 )
-"""Description, make, model, resolution, software, date, artist, host, copyright, and two folders of
-tags. Others tell how the file was stored; the preview would show a source."""
+"""EXIF tags that are kept: description, make, model, resolution, software, date, artist, host,
+copyright, and two directories of tags. The others describe how the file was stored, or hold a
+preview, which would show a source."""
 
 
 class Picture(NamedTuple):
@@ -35,18 +36,18 @@ class Picture(NamedTuple):
 
     pixels: Stored
     alpha: UInt8[np.ndarray, "h w"] | None = None
-    """None where everything is opaque."""
+    """None if everything is opaque."""
     exif: bytes = b""
     icc: bytes = b""
 
 
 def read(path: str | Path) -> Picture:
-    """Reads an image file as `color.read` does, and what belongs to it.
+    """Reads an image file: pixels as `image_files.read` does, and the rest of a `Picture`.
 
     Raises:
-      ImageError: the file is missing, empty, damaged or no image.
+      ImageError: the file is missing, empty, damaged or not an image.
     """
-    return color.decoded(color.content(path), str(path), _picture)
+    return image_files.decoded(image_files.content(path), str(path), _picture)
 
 
 def write(path: str | Path, picture: Picture) -> None:
@@ -59,8 +60,10 @@ def write(path: str | Path, picture: Picture) -> None:
 
 
 def encode(picture: Picture, suffix: str) -> bytes:
-    """The bytes of an image file. What a format lacks is left out: 16 bits become 8 in colour, in
-    JPEG and in BMP; transparency is kept in PNG and TIFF of 8 bits.
+    """Returns the bytes of an image file.
+
+    What a format cannot hold is dropped: 16 bits become 8 in colour, JPEG and BMP; transparency is
+    kept in 8-bit PNG and TIFF only.
 
     Args:
       picture: what to write.
@@ -80,7 +83,7 @@ def encode(picture: Picture, suffix: str) -> bytes:
     if kind != "BMP":
         if picture.exif and (kind != "JPEG" or len(picture.exif) < 65000):
             more["exif"] = picture.exif
-        # A profile says for which channels it is.
+        # A profile is for grey or for colour only, and says for which.
         if picture.icc[16:20] == (b"GRAY" if pixels.ndim == 2 else b"RGB "):
             more["icc_profile"] = picture.icc
     buffer = io.BytesIO()
@@ -89,10 +92,10 @@ def encode(picture: Picture, suffix: str) -> bytes:
 
 
 def format_of(suffix: str) -> str:
-    """Pillow's name of the format of a suffix.
+    """Returns Pillow's name of the format of a suffix.
 
     Raises:
-      ImageError: it is none that is written.
+      ImageError: no format that can be written has that suffix.
     """
     if suffix.lower() not in FORMATS:
         what = f"there is no format {suffix}" if suffix else "a suffix is missing"
@@ -101,11 +104,11 @@ def format_of(suffix: str) -> str:
 
 
 def inherit(fused: Stored, a: Picture, b: Picture) -> Picture:
-    """A fused image with what it takes over from its sources.
+    """Returns a fused image with what it inherits from its sources.
 
-    EXIF and ICC profile are those of the source that gives the colour: of `b` if it alone is in
-    colour, else of `a`; one that has none leaves it to the other. Where both sources are
-    transparent, so is the image, as much as the one that is less.
+    EXIF and ICC profile are those of the source that gives the colour: `b` if it alone is in
+    colour, else `a`; whichever of them it does not have comes from the other source. If both
+    sources are transparent, each pixel takes the alpha of the more opaque one.
     """
     first, second = (b, a) if color.is_color(b.pixels) and not color.is_color(a.pixels) else (a, b)
     alpha = None
@@ -115,13 +118,13 @@ def inherit(fused: Stored, a: Picture, b: Picture) -> Picture:
 
 
 def _picture(file: PILImage.Image) -> Picture:
-    image, alpha = color.upright(file), None
+    image, alpha = image_files.upright(file), None
     if image.has_transparency_data:
         alpha = np.asarray(image.convert("RGBA"))[..., 3]
         alpha = None if (alpha == 255).all() else alpha
     icc = file.info.get("icc_profile") or b""
-    # Turning a TIFF loses its tags.
-    return Picture(color.pixels(image), alpha, _exif(file), icc)
+    # The tags come from `file`, since a TIFF loses them when it is turned.
+    return Picture(image_files.pixels(image), alpha, _exif(file), icc)
 
 
 def _exif(image: PILImage.Image) -> bytes:

@@ -1,4 +1,4 @@
-"""Curves of one or several runs as a picture.
+"""Draws the curves of one or several runs.
 
 python -m smc_jax.plot WORKDIR... [--out=curves.png] [--names=loss,val/VIF]
 """
@@ -18,17 +18,17 @@ from smc_jax.errors import ConfigError, InputError
 
 COLUMNS = 4
 POINTS = 100
-"""A curve of more steps than this is drawn by means over as many intervals, above a pale band of
-what lies between the 10th and the 90th percentile."""
+"""A curve with more points than this is drawn as the means over this many intervals, on a pale band
+from the 10th to the 90th percentile."""
 HIDDEN = ("chosen_", "importance_")
-"""Beginnings of names that are drawn only if asked for."""
+"""Prefixes of names that are drawn only if asked for."""
 
 Curves = Mapping[str, Float[np.ndarray, "2 n"]]
 """Steps and values by name."""
 
 
 def read(workdir: str | Path) -> Curves:
-    """All that a run has logged.
+    """Reads all that a run has logged.
 
     Raises:
       InputError: there is no `metrics.jsonl` in the workdir, or it is damaged.
@@ -37,7 +37,7 @@ def read(workdir: str | Path) -> Curves:
     if not path.is_file():
         raise InputError(f"{path} is not there; give the --workdir of a training")
     points: dict[str, list[tuple[float, float]]] = {}
-    # A run that still trains may be in the middle of its last line.
+    # A run that is still training may be in the middle of its last line.
     for line in path.read_text(errors="replace").splitlines(keepends=True):
         if not line.endswith("\n"):
             continue
@@ -53,14 +53,14 @@ def read(workdir: str | Path) -> Curves:
 
 
 def draw(runs: Mapping[str, Curves], names: Sequence[str] = ()) -> bytes:
-    """A PNG with a field a name and a line a run.
+    """Draws a PNG with one panel per name and one line per run.
 
     Args:
       runs: curves by the name of the run.
-      names: which ones; none: all but those of single experts.
+      names: the curves to draw; if empty, all except those of single experts.
 
     Raises:
-      ConfigError: matplotlib is not installed, or no run has a curve of that name.
+      ConfigError: matplotlib is not installed, or no run has a curve of a name, or any at all.
     """
     try:
         from matplotlib.figure import Figure  # pyrefly: ignore[missing-import]
@@ -94,7 +94,7 @@ def draw(runs: Mapping[str, Curves], names: Sequence[str] = ()) -> bytes:
 
 
 def _plain(name: str) -> str:
-    """As text: between two dollar signs there would be a formula."""
+    """Escapes dollar signs: matplotlib takes text between two of them for a formula."""
     return name.replace("$", r"\$")
 
 
@@ -110,11 +110,11 @@ def _line(axis, curve: Float[np.ndarray, "2 n"], color: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
-    """The command; returns the exit status."""
+    """Runs the command; returns the exit status."""
     parser = command.Parser(description=__doc__.partition("\n")[0])
     parser.add_argument("workdirs", nargs="+", metavar="WORKDIR")
-    parser.add_argument("--out", default="curves.png", help="a .png (default: %(default)s)")
-    parser.add_argument("--names", default="", help="which curves, with commas between")
+    parser.add_argument("--out", default="curves.png", help="a PNG file (default: %(default)s)")
+    parser.add_argument("--names", default="", help="the curves to draw, separated by commas")
     return command.guarded(lambda: _main(parser.parse_args(arguments)))
 
 

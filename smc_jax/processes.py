@@ -1,4 +1,4 @@
-"""The processes of a job that trains on several hosts; usually there is one, on its own."""
+"""The processes of a job that trains on several hosts; usually there is only one."""
 
 import jax
 
@@ -6,16 +6,16 @@ from smc_jax.errors import ConfigError
 
 
 def join(coordinator: str = "", count: int = 0, index: int = -1) -> None:
-    """Connects this process to the others; before anything else asks JAX for its devices.
+    """Connects this process to the others. Call it before anything asks JAX for its devices.
 
     Args:
-      coordinator: HOST:PORT of the first process. Where JAX knows the cluster (Slurm, Open MPI,
-        Kubernetes, TPU) it finds out all three.
+      coordinator: HOST:PORT of the first process. On a cluster that JAX knows (Slurm, Open MPI,
+        Kubernetes, TPU) it finds out all three arguments by itself.
       count: how many processes there are.
       index: which of them this is.
 
     Raises:
-      ConfigError: JAX does not know the cluster and an argument lacks, or nobody answers.
+      ConfigError: JAX does not know the cluster and an argument is missing, or no one answers.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
@@ -33,11 +33,11 @@ def join(coordinator: str = "", count: int = 0, index: int = -1) -> None:
 
 
 def first() -> bool:
-    """Whether this process writes and tells for all."""
+    """Whether this is the process that writes and prints for all."""
     return jax.process_index() == 0
 
 
 def tell(text: str) -> None:
-    """Prints in the first process."""
+    """Prints in the first process only."""
     if first():
         print(text, flush=True)

@@ -1,4 +1,4 @@
-"""What a run tells the one who watches it."""
+"""Shows the progress of a run to the person who watches it."""
 
 import sys
 import time
@@ -11,11 +11,11 @@ from tqdm import tqdm
 from smc_jax import processes
 
 LINE_SECONDS = 10
-"""Without a terminal, a line of progress at most this often."""
+"""Without a terminal, progress lines are at least this far apart."""
 
 
 class Progress:
-    """A progress bar on a terminal, a plain line now and then elsewhere."""
+    """A progress bar on a terminal; elsewhere, a plain line now and then."""
 
     def __init__(self, start: int, steps: int, batch: int):
         self._terminal = sys.stderr.isatty() and processes.first()
@@ -27,14 +27,14 @@ class Progress:
         self._first: tuple[int, float] | None = None
 
     def advance(self, step: int) -> None:
-        """Tells that `step` is done."""
+        """Records that `step` is done."""
         self._bar.update()
         if self._first is None:
-            # The speed leaves this step out: it was compiled first.
+            # The speed leaves out this step, whose time includes compilation.
             self._first = step, time.monotonic()
 
     def pairs_per_second(self, step: int) -> float | None:
-        """Mean speed up to `step`, which is done; None as long as it says nothing."""
+        """Returns the mean speed up to the finished `step`, or None while none is measured."""
         if self._first is None or step <= self._first[0]:
             return None
         first, began = self._first
@@ -46,7 +46,7 @@ class Progress:
         scalars: Mapping[str, float],
         images: Mapping[str, Float[np.ndarray, "h w"]],
     ) -> None:
-        """Tells the loss of `step`, which is done, and its validation, if there was one."""
+        """Shows the loss of the finished `step`, and its validation if there was one."""
         text, left = f"loss {scalars['loss']:.4f}", ""
         rate = scalars.get("host/pairs_per_second")
         if rate:

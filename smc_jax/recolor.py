@@ -1,4 +1,4 @@
-"""The colour of the sources, given back to the luma that was fused of them."""
+"""Gives the luma that was fused from the sources their colour."""
 
 import numpy as np
 from jaxtyping import Float
@@ -7,31 +7,33 @@ from smc_jax.color import LUMA, Luma, Stored, chroma, is_color, luma, unit
 
 Weighted = tuple[Float[np.ndarray, "h w 2"], Float[np.ndarray, "h w #2"]]
 
-# Of two focus settings: what of a difference in luma is none.
+# For focus settings: a difference in luma that still counts as none.
 NEAR = 0.1 / 255
-# Of two exposures: the luma at which colour is half noise; how much stronger a chroma becomes, at
-# most; how far from the middle a luma may lie (standard deviation); where a colour begins to clip.
+# For exposures: the luma at which colour is half noise; the largest factor by which a chroma is
+# strengthened; how far from the middle a luma may lie (standard deviation); the value at which a
+# channel begins to clip.
 NOISE, STRONGER, EXPOSED, CLIPPED = 0.05, 2.5, 0.2, 0.95
 
 
 def recolor(y: Luma, a: Stored, b: Stored, task: str = "general") -> Stored:
     """Gives fused luma the colour of its sources.
 
-    Of two colour sources the chroma is averaged, of one it is taken as it is, and two grey sources
-    give a grey image. The weight of a chroma is its strength, but (ours) of two focus settings
-    (`mfif`) how near the luma of its pixel is to the fused one: a pixel that was taken over comes
-    out as it was. Of two exposures (`meif`) each chroma is first made as strong as the fused luma
-    asks for, if it can be; its weight tells that, and how well its pixel is exposed. A colour that
-    is too strong to be shown at its luma is made weaker (ours): the luma stays.
+    If both sources are in colour, their chroma is averaged; if one is, its chroma is used; if
+    neither is, the image is grey. The weight of a chroma is its strength, except (ours) for two
+    tasks. For focus settings (`mfif`) it is how close the luma of the source's pixel is to the
+    fused luma, so that a pixel taken over from one source keeps its colour. For exposures (`meif`)
+    each chroma is first made as strong as the fused luma requires, as far as possible; the weight
+    reflects how far that is, and how well the pixel is exposed. A colour that is too strong to be
+    shown at its luma is weakened (ours), so that the luma stays.
 
     Args:
       y: fused luma in [0, 1].
       a: the first source.
       b: the second source, of the same size.
-      task: what is fused.
+      task: the task that the sources are for.
 
     Returns:
-      An image of float32 if a source is, of 16 bits if a source has 16, else of 8.
+      A float32 image if a source is in floats, else uint16 if a source is, else uint8.
     """
     colored = [image for image in (a, b) if is_color(image)]
     if not colored:
@@ -53,8 +55,8 @@ def recolor(y: Luma, a: Stored, b: Stored, task: str = "general") -> Stored:
 def _shown(
     y: Float[np.ndarray, "*size"], hue: Float[np.ndarray, "*size 3"]
 ) -> Float[np.ndarray, "*size 3"]:
-    """Luma and what red, green and blue differ from it by, or as much of that as can be shown: cut
-    off at black and white instead, a colour would take some of the luma with it.
+    """Luma plus the differences of red, green and blue from it, scaled down where needed so that
+    the colour can be shown. Clipping at black and white instead would change the luma.
     """
     level = np.clip(y, 0, 1)[..., None]
     room = np.where(hue > 0, 1 - level, level)
@@ -63,21 +65,21 @@ def _shown(
 
 
 def _strong(y: Luma, image: Stored) -> Weighted:
-    """The chroma of a source for an image of luma y, and its weights: how strong it is."""
+    """The chroma of a source, and as its weights how strong it is."""
     del y
     own = chroma(image)
     return own, np.abs(own) + 1e-6
 
 
 def _focused(y: Luma, image: Stored) -> Weighted:
-    """The same of a focus setting: the weights are large where its luma is y."""
+    """The chroma of a focus setting, and its weights: large where its luma is close to y."""
     return chroma(image), 1 / (np.abs(y - luma(image)) + NEAR)[..., None] ** 2
 
 
 def _exposed(y: Luma, image: Stored) -> Weighted:
-    """The same of an exposure: the chroma is as much stronger as y is than its luma, but at most
-    `STRONGER` and as far as it can be shown, and the weights are small where more is needed, or a
-    pixel is dark, bright or, in one of its colours, clipped.
+    """The chroma of an exposure, and its weights. The chroma is strengthened by the ratio of y to
+    its luma, but at most by `STRONGER` and as far as it can be shown. The weights are small where
+    more is needed, or where a pixel is dark, bright or clipped in one of its channels.
     """
     rgb = unit(image)
     own = luma(rgb)
@@ -85,7 +87,7 @@ def _exposed(y: Luma, image: Stored) -> Weighted:
     less = np.minimum(1, STRONGER / needed)
     well = np.exp(-((own - 0.5) ** 2) / (2 * EXPOSED**2))
     clipped = np.clip((rgb - CLIPPED) / (1 - CLIPPED), 0, 1)
-    # Of a clipped colour something is left, of white nothing.
+    # A colour with a clipped channel keeps some weight, white almost none.
     hue = 1.1 - clipped.max(-1) - 0.09 * clipped.min(-1)
     weight = well * hue * less**2
     return chroma(_developed(y, rgb, needed)) * less[..., None], weight[..., None]
@@ -94,11 +96,11 @@ def _exposed(y: Luma, image: Stored) -> Weighted:
 def _developed(
     y: Luma, rgb: Float[np.ndarray, "h w 3"], needed: Luma
 ) -> Float[np.ndarray, "h w 3"]:
-    """The colours as an exposure shows them that is `needed` times as long; their luma is then y.
+    """The colours that an exposure `needed` times as long would show; their luma is then y.
 
-    Of one that is too strong for that, a full channel stays so while the others rise, which takes
-    the red around a lamp to yellow and a blue sky to cyan; or all fade, which takes red to pink.
-    The mean of both looks right.
+    If a colour is too strong for that, either its full channels stay full while the others rise,
+    which turns the red around a lamp yellow and a blue sky cyan, or all channels fade, which turns
+    red pink. The mean of both looks right.
     """
     light, gain = rgb + NOISE, needed[..., None]
     longer = gain * light - NOISE
@@ -111,10 +113,10 @@ def _developed(
 def _clipped(
     y: Float[np.ndarray, "n 1"], light: Float[np.ndarray, "n 3"], gain: Float[np.ndarray, "n 1"]
 ) -> Float[np.ndarray, "n 3"]:
-    """Colours with luma y whose channels are cut off at white, and `light` multiplied elsewhere, by
-    more than `gain`, for that takes some of the luma.
+    """Colours of luma y: `light` multiplied by a factor, with channels cut off at white. The factor
+    is larger than `gain`, since cutting off takes away some of the luma.
     """
-    # Newton: luma is concave in the gain, and linear until one more channel becomes full.
+    # Newton's method: luma is concave in the gain, and linear until one more channel becomes full.
     for _ in range(2):
         full = gain * light >= 1 + NOISE
         over = (full @ LUMA)[:, None]

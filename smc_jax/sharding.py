@@ -1,7 +1,7 @@
-"""Where arrays live: batches are split over all devices, weights over those of one axis.
+"""Placement of arrays: batches are split over all devices, weights over those of one mesh axis.
 
-The mesh has two axes. The devices along `fsdp` share one copy of the weights; along `data` each row
-of them has its own. By default `fsdp` is one device long, and every device has all weights.
+The mesh has two axes. Devices along `fsdp` share one copy of the weights; each position along
+`data` has its own. By default `fsdp` has length 1, so that every device has all weights.
 """
 
 from typing import Any
@@ -16,11 +16,11 @@ from smc_jax.types import Batch
 
 AXES = ("data", "fsdp")
 SMALL = 2**10
-"""Arrays of fewer numbers are not worth splitting."""
+"""Arrays with fewer elements than this are not split."""
 
 
 def make_mesh(fsdp: int = 1) -> Mesh:
-    """All devices of all processes; the compiler places what is not told (Auto).
+    """The mesh of all devices of all processes; the compiler infers other placements (Auto).
 
     Raises:
       ConfigError: `fsdp` does not divide their number.
@@ -32,16 +32,16 @@ def make_mesh(fsdp: int = 1) -> Mesh:
 
 
 def one_device() -> Mesh:
-    """The first device of this process alone."""
+    """A mesh of the first device of this process."""
     first = jax.local_devices()[:1]
     return jax.make_mesh((1, 1), AXES, axis_types=(AxisType.Auto,) * 2, devices=first)
 
 
 def check_batch(cfg: Config, mesh: Mesh) -> int:
-    """Returns the number of pairs that a device computes at a time.
+    """Returns the number of pairs that each device computes at a time.
 
     Raises:
-      ConfigError: the batch cannot be divided so.
+      ConfigError: the batch cannot be divided evenly.
     """
     batch, parts = cfg.data.batch, cfg.train.accumulate
     if batch % (mesh.size * parts):
@@ -55,17 +55,17 @@ def check_batch(cfg: Config, mesh: Mesh) -> int:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """One whole copy on every device."""
+    """A full copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def split(mesh: Mesh) -> NamedSharding:
-    """The first axis divided among the devices."""
+    """The first axis divided among all devices."""
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
 def weights(mesh: Mesh, tree: PyTree) -> PyTree:
-    """For each array, or shape of one: its longest axis that can be, divided along `fsdp`."""
+    """Divides the longest divisible axis of each array, or abstract array, along `fsdp`."""
     fsdp = mesh.shape["fsdp"]
 
     def place(array: Any) -> NamedSharding:
@@ -79,13 +79,13 @@ def weights(mesh: Mesh, tree: PyTree) -> PyTree:
 
 
 def put(batch: Batch, mesh: Mesh) -> Batch:
-    """The global batch out of what this process read of it."""
+    """Assembles the global batch from the shares that the processes read."""
     sharding = split(mesh)
     return jax.tree.map(lambda v: jax.make_array_from_process_local_data(sharding, v), batch)
 
 
 def gathered(tree: PyTree) -> PyTree:
-    """The arrays in full on the first device of this process."""
+    """Gathers whole arrays on the first device of this process."""
     there = jax.local_devices()[0]
 
     def whole(array: jax.Array) -> jax.Array:

@@ -1,8 +1,8 @@
-"""Selective state space models: what turns features into the inputs of the selective scan.
+"""Selective state space models: they project features to the inputs of the selective scan.
 
-A model here is a `SSM`, a plain tuple of arrays with leading axes for models that run side by side
-(modalities, experts); `SSMParams` is the Linen module that owns one. Both directions of a scan have
-parameters of their own.
+`SSMParams` is a plain tuple of arrays, with leading axes for models that run side by side
+(modalities, experts); `SelectiveSSM` is the Linen module that owns one. Each direction of a scan
+has its own parameters.
 """
 
 import math
@@ -21,28 +21,28 @@ from smc_jax.selective_scan.scalars import ScalarSSM
 from smc_jax.selective_scan.softplus import softplus
 
 
-class SSM(NamedTuple):
+class SSMParams(NamedTuple):
     """Parameters of selective SSMs over d channels with n states and a step size of rank r."""
 
     A_log: Float[Array, "*g d n"]
     D: Float[Array, "*g d"]
     x_proj: Float[Array, "*g d k"]
-    """To the step size (r), B (n) and C (n): k = r + 2n."""
+    """Projects x to the step size (r), B (n) and C (n): k = r + 2n."""
     x_bias: Float[Array, "*g k"]
     dt_proj: Float[Array, "*g r d"]
     dt_bias: Float[Array, "*g d"]
 
 
-class SSMParams(nn.Module):
+class SelectiveSSM(nn.Module):
     """Owns the parameters of selective SSMs, initialised as in Mamba (Gu and Dao 2023).
 
     Attributes:
-      width: channels d.
-      state: state numbers n a channel.
-      rank: rank r of the step size.
+      width: number of channels d.
+      state: state size n per channel.
+      rank: rank r of the projection to the step size.
       groups: shape of the leading axes.
-      bias: give the step size, B and C a bias (ours). Scalar tokens need one: without it only
-        their square would reach the output.
+      bias: add a bias to the projection to step size, B and C (our choice). Scalar tokens need it:
+        without a bias only their square would reach the output.
     """
 
     width: int
@@ -52,13 +52,13 @@ class SSMParams(nn.Module):
     bias: bool = False
 
     @nn.compact
-    def __call__(self) -> SSM:
+    def __call__(self) -> SSMParams:
         g, d, n, r = self.groups, self.width, self.state, self.rank
         k = r + 2 * n
         x_bias = jnp.zeros((*g, k), jnp.float32)
         if self.bias:
             x_bias = self.param("x_bias", uniform(d), (*g, k))
-        return SSM(
+        return SSMParams(
             A_log=self.param("A_log", _log_counting, (*g, d, n)),
             D=self.param("D", nn.initializers.ones, (*g, d), jnp.float32),
             x_proj=self.param("x_proj", uniform(d), (*g, d, k)),
@@ -68,27 +68,33 @@ class SSMParams(nn.Module):
         )
 
 
+def direction_names(bidirectional: bool) -> tuple[str, ...]:
+    """The names of a scan's directions, by which their parameters are stored."""
+    return ("forward", "reverse") if bidirectional else ("forward",)
+
+
 def _log_counting(_, shape):
-    """The n decay rates of a channel are -1, -2, ..., -n."""
+    """Gives each channel the decay rates -1, -2, ..., -n."""
     return jnp.broadcast_to(jnp.log(jnp.arange(1, shape[-1] + 1, dtype=jnp.float32)), shape)
 
 
 def _step_bias(key, shape):
-    """softplus of this is log-uniform between 0.001 and 0.1."""
+    """Draws a bias whose softplus is log-uniform between 0.001 and 0.1."""
     low, high = math.log(1e-3), math.log(1e-1)
     step = jnp.exp(jax.random.uniform(key, shape, jnp.float32, low, high))
     return jnp.log(jnp.expm1(step))
 
 
 def scan_tokens(
-    directions: tuple[SSM, ...], x: Float[Array, "g b l d"], method: str = "auto"
+    directions: tuple[SSMParams, ...], x: Float[Array, "g b l d"], method: str = "auto"
 ) -> Float[Array, "g b l d"]:
-    """Runs g sequences of d-channel tokens through a model each: sum over the directions.
+    """Runs each of g sequences of d-channel tokens through its own model; sums over directions.
 
     Args:
-      directions: the models of the forward scan and, if there is a second, of the reverse scan.
+      directions: the models of the forward scan and, if there is a second entry, of the reverse
+        scan.
       x: the sequences.
-      method: see `selective_scan`.
+      method: see `smc_jax.selective_scan`.
     """
     kind, x = x.dtype, _wide(x)
     y = _scan(directions[0], x, reverse=False, method=method)
@@ -98,14 +104,14 @@ def scan_tokens(
 
 
 def scan_channels(
-    directions: tuple[SSM, ...], x: Float[Array, "g p l"], method: str = "auto"
+    directions: tuple[SSMParams, ...], x: Float[Array, "g p l"], method: str = "auto"
 ) -> Float[Array, "g p l"]:
-    """Runs the channels of every pixel as a sequence of l scalar tokens; sums over the directions.
+    """Runs the l channels of each pixel as a sequence of scalar tokens; sums over directions.
 
     Args:
-      directions: as in `scan_tokens`; models of width 1 and rank 1.
-      x: g times p pixels.
-      method: see `selective_scan`.
+      directions: as in `scan_tokens`, but models of width 1 and rank 1.
+      x: p pixels for each of the g models.
+      method: see `smc_jax.selective_scan`.
     """
     groups, wide = x.shape[0], _wide(x)
     ssms = [_scalar(_merge(ssm, groups)) for ssm in directions]
@@ -114,12 +120,12 @@ def scan_channels(
 
 
 def _wide(x: Array) -> Array:
-    """States add up over thousands of tokens: they, and all that they depend on, are float32."""
+    """At least float32: states accumulate over thousands of tokens, and their inputs with them."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _scalar(ssm: SSM) -> ScalarSSM:
-    """Of one direction: every input of its recurrence is a multiple of x plus a constant."""
+def _scalar(ssm: SSMParams) -> ScalarSSM:
+    """Rewrites one direction for scalar tokens: every input of the scan is affine in x."""
     return ScalarSSM(
         slope=ssm.x_proj[:, 0].at[:, :1].multiply(ssm.dt_proj[:, 0]),
         constant=ssm.x_bias.at[:, :1].multiply(ssm.dt_proj[:, 0]).at[:, :1].add(ssm.dt_bias),
@@ -128,17 +134,17 @@ def _scalar(ssm: SSM) -> ScalarSSM:
     )
 
 
-def _scan(ssm: SSM, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
+def _scan(ssm: SSMParams, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
     ssm = _merge(ssm, x.shape[0])
     state, rank = ssm.A_log.shape[-1], ssm.dt_proj.shape[-2]
     ends = rank, rank + state
     to_step, *to_BC = jnp.split(ssm.x_proj, ends, axis=-1)
     step_bias, *BC_bias = jnp.split(ssm.x_bias, ends, axis=-1)
-    # One product of the tokens gives their step sizes, that of its two factors is small.
+    # Fold the two small factors first: the tokens then need one matrix product for dt.
     to_step = jnp.einsum("g d r, g r e -> g d e", to_step, ssm.dt_proj)
     step_bias = jnp.einsum("g r, g r d -> g d", step_bias, ssm.dt_proj) + ssm.dt_bias
     weights, biases = (to_step, *to_BC), (step_bias, *BC_bias)
-    # Without the barrier, products of one x are joined, and each is copied out of the whole.
+    # Without the barrier XLA joins the products that share x and copies each out of the result.
     xs, weights = jax.lax.optimization_barrier(((x, x, x), weights))
     dt, B, C = map(_affine, xs, weights, biases)
     dt = softplus(dt)
@@ -151,7 +157,7 @@ def _scan(ssm: SSM, x: Float[Array, "g b l d"], *, reverse: bool, method: str):
         reverse=reverse,
         method=method,
     )
-    # By einsum, whose gradient is one too: XLA's CPU compiler is slow in sums over products.
+    # An einsum, whose gradient is one too: XLA's CPU compiler is slow at sums over products.
     skipped = jnp.einsum("g b l d, g d -> g b l d", x, ssm.D, precision="highest")
     return rearrange(y, "l b g d -> g b l d") + skipped
 
@@ -160,7 +166,7 @@ def _affine(x: Float[Array, "g b l d"], weights: Float[Array, "g d k"], bias: Fl
     return jnp.einsum("g b l d, g d k -> g b l k", x, weights) + rearrange(bias, "g k -> g 1 1 k")
 
 
-def _merge(ssm: SSM, groups: int) -> SSM:
-    """All leading axes as one of length `groups`."""
+def _merge(ssm: SSMParams, groups: int) -> SSMParams:
+    """Flattens all leading axes into one of length `groups`."""
     lead = ssm.D.ndim - 1
     return jax.tree.map(lambda v: v.reshape(groups, *v.shape[lead:]), ssm)

@@ -1,8 +1,8 @@
 """The network as StableHLO programs, which JAX runs without this package (`jax.export`).
 
-A program takes two batches of luma in [0, 1], float32 "b h w 1", and returns the fused one. Its
-weights are inside. The batch may be of any size, and its pairs are fused one after the other; h and
-w are fixed, since StableHLO wants the lengths of a Fourier transform as numbers.
+A program takes two batches of luma in [0, 1], float32 "b h w 1", and returns the fused batch. It
+contains its weights. The batch may be of any size, and its pairs are fused one after the other; h
+and w are fixed, since StableHLO needs constant lengths for its Fourier transforms.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from smc_jax.errors import ConfigError
 from smc_jax.weights import CONFIG, Weights, fitted, flat_as
 
 SCANS = {"cpu": "chunked", "cuda": "two_level"}
-"""Each platform with the scan that `auto` takes there."""
+"""For each platform, the scan that `auto` takes there without our kernels (`pallas`)."""
 EXAMPLE = "run.py"
 RUNNING = '''\
 """Fuses a pair by a program of this folder; JAX is all that it needs: python run.py"""
@@ -43,7 +43,9 @@ def write(
     sizes: Sequence[tuple[int, int]],
     dtype: str = "float32",
 ) -> None:
-    """Writes a folder with a program a size and platform, `<width>x<height>.<platform>.stablehlo`.
+    """Writes a folder with one program per size and platform.
+
+    They are called `<width>x<height>.<platform>.stablehlo`.
 
     Args:
       path: a name that is free.
@@ -54,7 +56,7 @@ def write(
 
     Raises:
       ConfigError: flatbuffers is not installed, or a parameter is not finite.
-      InputError: there is something of that name, or it cannot be written.
+      InputError: the name is taken, or the folder cannot be written.
     """
     try:
         import flatbuffers  # noqa: F401  # pyrefly: ignore[missing-import]
@@ -76,7 +78,7 @@ def write(
 def exported(
     weights: Weights, height: int, width: int, platform: str, dtype: str = "float32"
 ) -> export.Exported:
-    """The program for one size and one of `SCANS`."""
+    """Returns the program for one size of images and one platform of `SCANS`."""
     network = model.build(_for(platform, weights.config.model))
     stored = flat_as(weights.params, dtype)
     fill = [(0, 0), *border.margins(height, width), (0, 0)]

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask a run to stop after its step; they do not kill it."""
+"""SIGTERM and SIGINT ask a run to stop after its current step; they do not kill it."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ class Stop:
 
     def due(self, step: int) -> bool:
         """Whether to stop after `step`. All processes of a job get the same answer, provided that
-        each asks once a step.
+        each asks once per step.
         """
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(step)
@@ -26,13 +26,13 @@ class Stop:
 
     @property
     def status(self) -> int:
-        """The exit status of a run that was stopped, or was not."""
+        """The exit status of the run: 130 if SIGINT stopped it, otherwise 0."""
         return 130 if self.signal == signal.SIGINT else 0
 
 
 @contextlib.contextmanager
 def requests() -> Iterator[Stop]:
-    """Listens to SIGTERM and SIGINT; a second SIGINT interrupts at once."""
+    """Listens for SIGTERM and SIGINT; a second SIGINT interrupts at once."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -42,12 +42,12 @@ def requests() -> Iterator[Stop]:
         stop.signal = number
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        # print may be interrupted in the middle of itself.
+        # Not print: this handler may interrupt another call of it.
         os.write(2, b"\nstopping after this step, with a checkpoint; Ctrl-C: at once, without\n")
         if number == signal.SIGINT and jax.process_count() > 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    # In a job of several processes JAX listens to SIGTERM itself, and tells the others.
+    # In a job of several processes JAX itself listens for SIGTERM, and informs the others.
     numbers = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
     before = {number: signal.signal(number, ask) for number in numbers}
     try:

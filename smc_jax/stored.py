@@ -19,29 +19,38 @@ from smc_jax.errors import ConfigError
 
 FOLDER = "checkpoints"
 SCORES = "metrics"
-"""What orbax calls a validation, the folder of a checkpoint and the file in it."""
+"""Orbax's name for validation scores: the folder in a checkpoint, and the file in that folder."""
 
 
 class DamagedError(ConfigError):
     """A checkpoint that cannot be read."""
 
 
-def opened(workdir: str | Path, options: Any) -> ocp.CheckpointManager:
-    """The folder of a run's checkpoints."""
-    # Its errors reach us as exceptions; as log lines they would be told twice.
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences the log of orbax, which raises its errors too: they would be reported twice."""
+    before = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def opened(workdir: str | Path, options: Any) -> ocp.CheckpointManager:
+    """Opens the checkpoints of a run."""
     folder = epath.Path(Path(workdir).absolute()) / FOLDER
     return ocp.CheckpointManager(folder, options=options, item_names=("state", "data", "config"))
 
 
 def newest_first(checkpoints: ocp.CheckpointManager) -> Iterator[tuple[int, list[int]]]:
-    """Each step, and those newer than it."""
+    """Iterates over the steps, newest first, each with the list of those newer than it."""
     steps = sorted(checkpoints.all_steps(), reverse=True)
     return ((step, steps[:index]) for index, step in enumerate(steps))
 
 
 def best(checkpoints: ocp.CheckpointManager) -> int:
-    """The step that `validation.best` was best at.
+    """Returns the step with the best `validation.best` score.
 
     Raises:
       ConfigError: the run was not validated.
@@ -59,7 +68,7 @@ def best(checkpoints: ocp.CheckpointManager) -> int:
 
 
 def unreadable_scores(workdir: Path) -> list[int]:
-    """The steps whose checkpoints hold a validation that is damaged."""
+    """Returns the steps whose checkpoints hold a damaged validation."""
     steps = []
     for path in sorted((workdir / FOLDER).glob(f"*/{SCORES}/{SCORES}")):
         try:
@@ -70,17 +79,19 @@ def unreadable_scores(workdir: Path) -> list[int]:
 
 
 def rank(cfg: Config) -> Callable[[Mapping[str, float]], float]:
-    """Scores as one number: higher is better; the lowest where they lack `validation.best`."""
+    """Returns a function that turns scores into one number by `validation.best`: higher is better,
+    and -inf means that the scores do not include it.
+    """
     name = cfg.validation.best
     sign = 1 if metrics.METRICS[name].higher_is_better else -1
     return lambda scores: sign * scores[name] if name in scores else -math.inf
 
 
 def configuration(checkpoints: ocp.CheckpointManager, step: int) -> Config:
-    """What the checkpoint's run was configured as.
+    """Returns the configuration of the checkpoint's run.
 
     Raises:
-      ConfigError: it cannot be read, or has fields that are unknown here.
+      ConfigError: it cannot be read, or has fields that this version does not know.
     """
     values = read(checkpoints, step, config=ocp.args.JsonRestore())["config"]
     try:
@@ -90,7 +101,7 @@ def configuration(checkpoints: ocp.CheckpointManager, step: int) -> Config:
 
 
 def fields(checkpoints: ocp.CheckpointManager, step: int) -> set[str]:
-    """The fields of the state that the checkpoint has."""
+    """Returns the names of the state's fields that the checkpoint holds."""
     with _reading(checkpoints, step):
         folder = checkpoints.directory / str(step) / "state"
         tree: Any = ocp.PyTreeCheckpointHandler().metadata(folder).tree
@@ -98,13 +109,15 @@ def fields(checkpoints: ocp.CheckpointManager, step: int) -> set[str]:
 
 
 def restoring(tree: PyTree) -> Any:
-    """How to read a part of the state: what `tree`, which may be abstract, has."""
+    """Returns orbax's arguments for reading the part of the state that `tree` has; its leaves may
+    be abstract.
+    """
     places = ocp.checkpoint_utils.construct_restore_args(tree)
     return ocp.args.PyTreeRestore(item=tree, restore_args=places, partial_restore=True)
 
 
 def read(checkpoints: ocp.CheckpointManager, step: int, **items: Any) -> Any:
-    """Items of a checkpoint by name.
+    """Reads items of a checkpoint by name.
 
     Raises:
       DamagedError: one of them cannot be read.
@@ -120,7 +133,7 @@ def _reading(checkpoints: ocp.CheckpointManager, step: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # What lacks or does not match is told by errors of many types, a plain Exception too.
+        # Missing or mismatched items raise errors of many types, even plain Exception.
         raise DamagedError(
             f"the checkpoint {checkpoints.directory / str(step)} cannot be read: it is damaged or "
             f"was written by another version ({brief(error)})"
@@ -128,14 +141,14 @@ def _reading(checkpoints: ocp.CheckpointManager, step: int) -> Iterator[None]:
 
 
 def brief(error: Exception) -> str:
-    """The error in one short line."""
+    """Returns the error in one short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
 
 
 def read_through(folder: Path | epath.Path) -> None:
-    """Reads all that arrays were stored as; raises an error of any type where it is damaged."""
-    # orbax reads all arrays at once, and what is still under way when one of them fails complains
-    # on stderr from threads of its own. Here the first damaged one is all there is to say.
+    """Reads everything that arrays are stored in; raises an error of any type if it is damaged."""
+    # Orbax reads all arrays at once, and when one of them fails, the others that are still being
+    # read complain on stderr from their own threads. Here only the first damaged one is reported.
     arrays = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{folder}/"}).result()
     for name in arrays.list().result():
         arrays.read(name).result()

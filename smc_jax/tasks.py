@@ -1,7 +1,7 @@
-"""What two images are: judges the task from the images where the user does not name it.
+"""The task of a pair: judged from its images if the user does not name it.
 
-The limits were set on 819 training pairs of eight data sets; `python -m benchmarks.tasks` tells how
-often they are right for the pairs of any folders.
+The limits were set on 819 training pairs of eight data sets; `python -m benchmarks.tasks` reports
+how often they are right for the pairs of any folders.
 """
 
 from typing import NamedTuple
@@ -17,9 +17,9 @@ from smc_jax.errors import ConfigError
 
 CHOICES = ("auto", *TASKS, "general")
 SIDE = 96
-"""Statistics are of images reduced to at most this many pixels a side."""
+"""Statistics are computed on images reduced to at most this many pixels per side."""
 BLACK = 6 / 255
-"""Luma below which a pixel is: most of a dark night is brighter, the noise around a head is not."""
+"""Luma below which a pixel is black: most of a night is brighter, noise around a head is not."""
 
 
 class Statistics(NamedTuple):
@@ -28,19 +28,19 @@ class Statistics(NamedTuple):
     colored: int
     """How many of the two are in colour."""
     border: float
-    """Share of the outermost pixels that are black, mean of both."""
+    """Share of the outermost pixels that are black, averaged over both."""
     background: float
     """Share of the pixels that are black in both."""
     brighter: float
-    """Difference of the mean luma, without its sign, in [0, 1]."""
+    """Absolute difference of the mean luma, in [0, 1]."""
     correlation: float
-    """Of the luma, in [-1, 1]."""
+    """Correlation of the luma, in [-1, 1]."""
     edges: float
     """Cosine of the angle between the gradients, weighted by their strength, in [-1, 1]."""
 
 
 def resolve(task: str, a: Stored, b: Stored) -> tuple[str, str]:
-    """The task that is meant, and why in half a line (nothing, if it was named).
+    """Returns the task that is meant, and the reason in half a line (empty if it was named).
 
     Raises:
       ConfigError: there is no such task.
@@ -56,10 +56,10 @@ def check(task: str) -> None:
 
 
 def in_order(task: str, a: Stored, b: Stored) -> tuple[Stored, Stored]:
-    """Both images in the order that the networks for the task know, where it can be told.
+    """Returns both images in the order that networks for the task expect, as far as it shows.
 
-    Of exposures the darker one is first; of infrared and visible light the one in colour is second;
-    of medical images it is first, since MRI is grey. Of anything else the order stays.
+    The darker exposure comes first. If only one image is in colour, it comes second for infrared
+    and visible light, and first for medical images, since MRI is grey. Otherwise the order stays.
     """
     if task == "meif":
         turn = color.luma(a).mean() > color.luma(b).mean()
@@ -70,7 +70,7 @@ def in_order(task: str, a: Stored, b: Stored) -> tuple[Stored, Stored]:
 
 
 def judge(seen: Statistics) -> tuple[str, str]:
-    """The task of a pair of images, `general` where it is not clear, and the reason."""
+    """Returns the task of a pair of images, `general` if it is not clear, and the reason."""
     if seen.border > 0.8 and seen.background > 0.15:
         return "mdif", f"both have a black background ({seen.background:.0%} of the pixels)"
     if seen.colored == 1:
@@ -85,7 +85,7 @@ def judge(seen: Statistics) -> tuple[str, str]:
 
 
 def measure(a: Stored, b: Stored) -> Statistics:
-    """The statistics of two images of one size."""
+    """Returns the statistics of two images of the same size."""
     small = [_reduced(color.luma(image)) for image in (a, b)]
     black = [image < BLACK for image in small]
     dx, dy = (np.stack([np.gradient(image, axis=axis) for image in small]) for axis in (1, 0))

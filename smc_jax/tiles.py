@@ -1,7 +1,7 @@
-"""Large images in parts: where tiles lie, and how what comes of them is blended.
+"""Large images in parts: where tiles lie, and how their results are blended.
 
-Pixels are scanned row by row, and little of a state outlives a row: as wide as the image, a tile
-comes out as it would in the whole. Tiles are therefore as wide as can be.
+Pixels are scanned row by row, and little of the scan's state outlives a row, so a tile as wide as
+the image comes out as it would within the whole image. Tiles are therefore as wide as possible.
 """
 
 import math
@@ -13,13 +13,13 @@ from jaxtyping import Float
 UNIT = 16
 """Tiles begin and end at multiples of this."""
 OVERLAP = 2 * UNIT
-"""Pixels that neighbours share, over which one passes into the other."""
+"""Pixels that neighbouring tiles share, over which one is blended into the other."""
 LEAST = 2 * OVERLAP
 """The shortest side of a tile."""
 AREA = 128**2
-"""The pixels for which there must be room."""
+"""The pixels that a tile may have however small the memory budget is."""
 DEAR = 1.5
-"""How many times the pixels that would do may be computed so that tiles are wide."""
+"""Wide tiles may compute at most this many times the pixels of the cheapest tiling."""
 
 
 class Tile(NamedTuple):
@@ -28,19 +28,19 @@ class Tile(NamedTuple):
     place: tuple[slice, slice]
     """Its rows and columns."""
     core: tuple[slice, slice]
-    """Those that are farther from its border than from its neighbours'. The cores of all tiles
-    are the image, each pixel once."""
+    """The rows and columns that lie farther from its own border than from its neighbours'. The
+    cores of all tiles cover each pixel of the image once."""
     down: Float[np.ndarray, "h"]
     across: Float[np.ndarray, "w"]
 
     @property
     def weight(self) -> Float[np.ndarray, "h w"]:
-        """Its share in the result: over an overlap the weights of the neighbours sum to 1."""
+        """Its share of the result; where tiles overlap, their weights sum to 1."""
         return np.outer(self.down, self.across).astype(np.float32)
 
     @property
     def within(self) -> tuple[slice, ...]:
-        """Where its core is in it."""
+        """The place of its core within the tile."""
         return tuple(
             slice(core.start - place.start, core.stop - place.start)
             for core, place in zip(self.core, self.place, strict=True)
@@ -48,13 +48,15 @@ class Tile(NamedTuple):
 
 
 def shape(height: int, width: int, pixels: int) -> tuple[int, int]:
-    """Of all shapes of at most `pixels` that cover an image with few pixels in all (what neighbours
-    share is computed twice), the widest. Its sides are multiples of 16, and at least 64.
+    """Returns the widest shape of tile that covers an image at a bearable cost (see `DEAR`), where
+    the cost is the pixels of all tiles together: those that neighbours share are computed twice.
+
+    Its sides are multiples of 16, and at least 64 or the side of the image, whichever is less.
 
     Args:
-      height: of the image, a multiple of 16 as the width is.
-      width: of the image.
-      pixels: the most that a tile may have; fewer than `AREA` are taken as so many.
+      height: of the image, a multiple of 16.
+      width: of the image, a multiple of 16.
+      pixels: the most that a tile may have; values below `AREA` count as `AREA`.
     """
     most = max(pixels, AREA)
     found = [(h, w) for h in _lengths(height) for w in _lengths(width) if h * w <= most]
@@ -67,12 +69,12 @@ def shape(height: int, width: int, pixels: int) -> tuple[int, int]:
 
 
 def cover(height: int, width: int, shape: tuple[int, int], overlap: int = OVERLAP) -> list[Tile]:
-    """Tiles of one shape that cover an image, as evenly as their number allows.
+    """Returns tiles of one shape that cover an image, spaced as evenly as their number allows.
 
     Args:
       height: of the image.
       width: of the image.
-      shape: of a tile; along a shorter side of the image tiles are as long as that.
+      shape: of a tile; where a side of the image is shorter, tiles are as long as that side.
       overlap: the least number of pixels that neighbours share, less than the sides of a tile.
     """
     rows, columns = _spans(height, shape[0], overlap), _spans(width, shape[1], overlap)
@@ -84,12 +86,12 @@ def cover(height: int, width: int, shape: tuple[int, int], overlap: int = OVERLA
 
 
 def blocks(place: tuple[slice, ...], side: int) -> tuple[slice, ...]:
-    """Rows and columns, counted in blocks of `side` pixels, of which they begin and end one."""
+    """Returns rows and columns that begin and end at blocks of `side` pixels, counted in these."""
     return tuple(slice(p.start // side, p.stop // side) for p in place)
 
 
 def _lengths(extent: int) -> set[int]:
-    """The lengths with which so many tiles, and not fewer, reach along a side of an image."""
+    """For each number of tiles, the shortest length with which they span a side of an image."""
     even = (-(-(extent - OVERLAP) // n) + OVERLAP for n in range(1, extent // UNIT + 1))
     return {max(length + -length % UNIT, min(extent, LEAST)) for length in even}
 
@@ -128,7 +130,7 @@ def _spans(extent: int, size: int, overlap: int) -> list[_Span]:
         total[span] += weight
         spans.append((span, weight))
     cores = map(slice, [0, *middles], [*middles, extent])
-    # Where three meet, their weights do not sum to 1 by themselves.
+    # Where three spans overlap, their weights do not sum to 1 by themselves.
     return [
         _Span(span, core, weight / total[span])
         for (span, weight), core in zip(spans, cores, strict=True)
@@ -136,5 +138,5 @@ def _spans(extent: int, size: int, overlap: int) -> list[_Span]:
 
 
 def _rise(length: int) -> np.ndarray:
-    """From 0 to 1 without a kink; with itself reversed it sums to 1."""
+    """A ramp from 0 to 1 without kinks; with its own reverse it sums to 1."""
     return np.sin((np.arange(length) + 0.5) / max(length, 1) * np.pi / 2) ** 2

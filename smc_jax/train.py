@@ -31,11 +31,11 @@ from smc_jax.stopping import requests
 from smc_jax.trace import Trace
 from smc_jax.train_state import TrainState
 from smc_jax.types import Batch
-from smc_jax.validation import Validation
+from smc_jax.validation import Validator
 
 
 class Log(NamedTuple):
-    """Where a run tells how it goes."""
+    """Where a run reports its progress."""
 
     cfg: Config
     writer: writers.Writers
@@ -44,29 +44,29 @@ class Log(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """A step that was dispatched, and what it will have measured."""
+    """A step that was dispatched, and its metrics, which may not be computed yet."""
 
     step: int
     metrics: train_step.Metrics
     shown: tuple[Batch, train_step.Made] | None
-    """What to draw, if that is due."""
+    """Images to draw, if that is due."""
 
 
 def train(cfg: Config, workdir: str | Path) -> int:
     """Trains until `train.steps`, from the newest checkpoint in `workdir` if there is one.
 
-    SIGTERM and SIGINT end it after the step that runs, with a checkpoint.
+    SIGTERM and SIGINT end it after the running step, with a checkpoint.
 
-    In each turn of the loop, in this order: the next batch; the step, dispatched and not awaited;
-    the end of the step before it, and what that one measured; then, when due, the validation and a
-    checkpoint, for which this step is awaited too.
+    Each turn of the loop reads the next batch, dispatches the step without waiting for it, then
+    waits for the step before and logs its metrics. When they are due, validation and checkpoint
+    follow, for which this step is awaited too.
 
     Returns:
       The exit status: 0, or 130 if SIGINT ended it.
 
     Raises:
       ConfigError: the config, the data set, the devices and the workdir do not fit together.
-      InputError: the workdir is in use or cannot be written to, or too many steps were bad.
+      InputError: the workdir is in use or cannot be written to, or too many steps were not finite.
     """
     workdir = Path(workdir)
     files.check_folder(workdir, "--workdir")
@@ -76,7 +76,7 @@ def train(cfg: Config, workdir: str | Path) -> int:
         raise ConfigError("config.model.scan_method is pallas, which needs a GPU; take auto")
     network = model.build(cfg.model)
     batches = data.batches(cfg.data, cfg.task, cfg.train.seed, truth=cfg.loss.truth > 0)
-    validation = Validation(cfg, network) if cfg.validation.every else None
+    validator = Validator(cfg, network) if cfg.validation.every else None
     with (
         files.locked(workdir) if processes.first() else contextlib.nullcontext(),
         requests() as stop,
@@ -124,11 +124,11 @@ def train(cfg: Config, workdir: str | Path) -> int:
                     now, metrics, (batch, made) if _due(now, cfg.train.image_every, last) else None
                 )
                 stopped = stop.due(now)
-                validated = validation is not None and _due(now, cfg.validation.every, last)
+                validated = validator is not None and _due(now, cfg.validation.every, last)
                 if stopped or validated or _due(now, cfg.train.save_every, last):
                     scores = {}
-                    if validation is not None and validated:
-                        scores = validation(sharding.gathered(train_state.evaluated(state)))
+                    if validator is not None and validated:
+                        scores = validator(sharding.gathered(train_state.evaluated(state)))
                     # A run that resumes from here finds its metrics complete.
                     _finish(log, turn, scores)
                     turn = None
@@ -163,7 +163,7 @@ def _begin(cfg: Config, network: model.SMCMamba, mesh: jax.sharding.Mesh) -> Tra
 
 
 def _finish(log: Log, turn: Turn, scores: Mapping[str, float] | None = None) -> None:
-    """Waits for the end of a step and tells what it measured, and its validation's scores."""
+    """Waits for a step to end and logs its metrics, and the scores of its validation if any."""
     cfg, scores = log.cfg, scores or {}
     bad = int(jax.device_get(turn.metrics["bad"]))
     if bad > cfg.train.max_bad_steps:
@@ -194,7 +194,7 @@ def _blown_up(log: Log, step: int, bad: int) -> str:
 
 
 def _memory() -> float:
-    """Most bytes that were used at a time: on the first device, or by this process on a CPU."""
+    """Peak memory in bytes: of the first device, or of this process on a CPU."""
     device = jax.local_devices()[0].memory_stats() or {}
     unit = 1 if sys.platform == "darwin" else 1024
     here = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,4 +1,4 @@
-"""All that training carries from step to step, and how it begins."""
+"""The state that training carries from step to step, and how it begins."""
 
 import dataclasses
 
@@ -15,24 +15,23 @@ from smc_jax.model import SMCMamba
 
 @flax.struct.dataclass
 class TrainState:
-    """What a checkpoint holds; randomness and schedules follow from `step` alone.
+    """The contents of a checkpoint; randomness and schedules follow from `step` alone.
 
-    Tree transformations put shapes, shardings or nothing where these arrays are, so that the fields
-    have no array types.
+    Tree transformations replace these arrays by shapes, shardings or None: hence no array types.
     """
 
     step: PyTree
-    """int32, "": steps that were done."""
+    """int32, "": the number of steps done."""
     params: PyTree
     opt_state: optax.OptState
     importance: PyTree
     """float32, "e": running mean of the experts' importance, for `loss.balance="running"`."""
     ema: PyTree
-    """Running mean of `params`; None for `train.ema=0`."""
+    """Moving average of `params`; None for `train.ema=0`."""
     skipped: PyTree
     """int32, "": steps whose update was skipped because something was not finite."""
     bad: PyTree
-    """int32, "": how many of them came in a row, up to this step."""
+    """int32, "": the number of them in a row, up to this step."""
 
 
 def abstract(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> TrainState:
@@ -47,7 +46,7 @@ def abstract(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> TrainState:
 
 def create(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> TrainState:
     """The state before the first step; `train.seed` decides the parameters."""
-    # It runs once: compiling a hundred random draws well takes longer than any of them saves.
+    # It runs once: optimising a hundred random draws takes longer to compile than it saves.
     quick = {"xla_backend_optimization_level": 0}
     places = sharding.weights(mesh, jax.eval_shape(lambda: _initial(cfg, model)))
     create = jax.jit(lambda: _initial(cfg, model), out_shardings=places, compiler_options=quick)
@@ -63,8 +62,12 @@ def begin_with(state: TrainState, params: PyTree) -> TrainState:
 
 
 def fill(state: TrainState, empty: TrainState) -> TrainState:
-    """Puts the initial values where the state has None, and `empty`, which is abstract, has not."""
+    """Gives fields that a checkpoint did not have their initial values.
 
+    Args:
+      state: the state, with None for those fields.
+      empty: the abstract state, which tells the fields that there should be.
+    """
     lost = {k: v for k, v in vars(empty).items() if v is not None and getattr(state, k) is None}
     zeros = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype, device=v.sharding), lost)
     if "ema" in lost:
@@ -73,12 +76,12 @@ def fill(state: TrainState, empty: TrainState) -> TrainState:
 
 
 def evaluated(state: TrainState) -> PyTree:
-    """The parameters that evaluation takes: their running mean, if there is one."""
+    """The parameters for evaluation: their moving average, if there is one."""
     return state.params if state.ema is None else state.ema
 
 
 def copied(tree: PyTree) -> PyTree:
-    """The same values in memory of their own: the step overwrites the state that it is given."""
+    """Copies the arrays: the step overwrites the state that it is given."""
     return jax.tree.map(lambda v: v.copy(), tree)
 
 

@@ -1,10 +1,10 @@
-"""The letters of every shape in this package, and what flows between its parts.
+"""The letters of every shape in this package, and the data that flows between its parts.
 
 | letter | axis                                | letter | axis                              |
 |--------|-------------------------------------|--------|-----------------------------------|
 | b      | batch (image pairs)                 | l      | tokens of a scanned sequence      |
-| h, w   | height and width, in pixels         | d      | width of a scan: channels a token |
-| c      | feature channels                    | n      | state numbers a scan channel      |
+| h, w   | height and width, in pixels         | d      | channels of a token               |
+| c      | feature channels                    | n      | state size per channel            |
 | e      | experts                             | g      | groups of a scan (share B and C)  |
 """
 
@@ -19,9 +19,9 @@ Features = Float[Array, "b h w c"]
 Coarse = Float[Array, "b coarse_h coarse_w c"]
 """Means of features over squares of pixels."""
 Pooled = Float[Array, "b p"]
-"""Features of both sources, pooled over the image: what the gate sees."""
+"""Features of both sources pooled over the image: the input of the gate."""
 Noise = Float[Array, "b e"]
-"""Standard normal numbers, by which training makes the gate's logits vary."""
+"""Standard normal numbers that perturb the gate's logits in training."""
 
 
 class Batch(NamedTuple):
@@ -30,13 +30,13 @@ class Batch(NamedTuple):
     a: Image
     b: Image
     task: Int[Array, "b"]
-    """What each pair is for, by its place in `config.TASKS`."""
+    """The task of each pair, as an index into `config.TASKS`."""
     truth: Image | None = None
-    """What should come out, below 0 where that is not known; None if no loss asks for it."""
+    """The ground truth, negative where it is unknown; None if no loss needs it."""
 
 
 class Aux(NamedTuple):
-    """What the losses and the figures need from inside the model."""
+    """Values from inside the model that losses and figures need."""
 
     features_a: Features
     """F_m1: the first source after MAFE (Eq. 14)."""
@@ -45,7 +45,7 @@ class Aux(NamedTuple):
     features_fused: Features
     """F_mf: the weighted sum of the experts (Eq. 19)."""
     experts: Float[Array, "e b h w c"] | None
-    """CM_i(F_mc) of every expert; None where only the chosen ones ran or there are none."""
+    """CM_i(F_mc) of every expert; None if only the chosen ones ran or there are none."""
     weights: Float[Array, "b e"] | None
     """W_exp: gate weights after top-k, 0 for experts that were not chosen (Eq. 18)."""
     importance: Float[Array, "b e"] | None

@@ -1,4 +1,4 @@
-"""Image metrics of the network on pairs that it is not trained on."""
+"""Image metrics on pairs that the network is not trained on."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from smc_jax.errors import ConfigError
 from smc_jax.model import SMCMamba
 
 
-class Validation:
+class Validator:
     """A fixed choice of pairs, as a function from parameters to scores."""
 
     def __init__(self, cfg: Config, network: SMCMamba):
@@ -38,9 +38,10 @@ class Validation:
         self._apply = jax.jit(lambda params, a, b: network.apply({"params": params}, a, b)[0])
 
     def __call__(self, params: PyTree) -> dict[str, float]:
-        """Means over the pairs; a metric that is undefined for all of them is left out.
+        """Returns the mean of each metric over the pairs on which it is defined.
 
-        Processes share the pairs; `params` are on one device of each.
+        Processes share the pairs; `params` are on one device of each. A metric that is undefined
+        for all pairs is missing.
         """
         mine = self._chosen[jax.process_index() :: jax.process_count()]
         scores = [self._score(params, data.pair(source, index)) for source, index in mine]

@@ -1,4 +1,4 @@
-"""Threads that fuse pairs side by side: how many there are, and the memory that they share."""
+"""Threads that fuse pairs in parallel: how many there are, and the memory that they share."""
 
 import os
 import threading
@@ -14,12 +14,12 @@ from smc_jax import memory
 T = TypeVar("T")
 
 _OWN = threading.local()
-"""Of a thread of a pool: the event that tells it to stop."""
+"""Holds, in each thread of a pool, the event `stop` that asks the thread to stop."""
 
 
 def count() -> int:
-    """How many pairs are best in work at once: one a core, which is what their scans keep busy. A
-    GPU takes one at a time; the others are read and written meanwhile.
+    """Returns how many pairs to work on at once: one per core, since the scans of a pair keep one
+    core busy. A GPU fuses one pair at a time, while the others are read and written.
     """
     if jax.default_backend() != "cpu":
         return 4
@@ -29,8 +29,8 @@ def count() -> int:
 
 @contextmanager
 def pool(size: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that stop when the one that made them meets an error or is interrupted: no pair is
-    begun any more, and none goes on with its next tile; what is not done in tiles is finished.
+    """Yields a pool of threads, which stop if the `with` block fails or is interrupted: no further
+    pair is begun, and no further tile of a pair; a pair that is fused whole is finished.
     """
     stop = threading.Event()
     with ThreadPoolExecutor(size, initializer=lambda: setattr(_OWN, "stop", stop)) as threads:
@@ -44,7 +44,7 @@ def pool(size: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def each(parts: Iterable[T]) -> Iterator[T]:
-    """The parts of a pair's work; raises CancelledError when this thread is to stop."""
+    """Yields the parts of a pair's work; raises CancelledError once this thread is to stop."""
     for part in parts:
         check()
         yield part
@@ -56,13 +56,13 @@ def _stopped() -> bool:
 
 
 def check() -> None:
-    """Raises CancelledError when this thread is to stop."""
+    """Raises CancelledError if this thread is to stop."""
     if _stopped():
         raise CancelledError("interrupted")
 
 
 class Room:
-    """The memory that pairs share: who comes first is let in first."""
+    """The memory that pairs share, granted in the order in which they ask."""
 
     def __init__(self):
         self._taken = self._inside = self._half = 0
@@ -71,12 +71,12 @@ class Room:
 
     @contextmanager
     def take(self, needed: int, budget: int | None = None) -> Iterator[int]:
-        """Waits until so many bytes are left, or all; gives the budget.
+        """Waits until `needed` bytes of the budget, or all of it, are left; yields the budget.
 
         Args:
-          needed: of a pair. One that needs more than the budget has all of it.
-          budget: bytes of all pairs together; by default half of what was free when nobody
-            had any.
+          needed: bytes of a pair. A pair that needs more than the budget gets all of it.
+          budget: bytes of all pairs together; by default half of what was free when no pair
+            held any.
 
         Raises:
           CancelledError: this thread is to stop.
@@ -85,7 +85,7 @@ class Room:
 
         def turn() -> bool:
             nonlocal granted
-            # What is taken need not be in use yet: what is free meanwhile says little.
+            # Pairs may not have used the bytes they took yet, so what is free now says little.
             if not self._inside:
                 self._half = memory.available()
             granted = self._half if budget is None else budget
@@ -112,10 +112,10 @@ class Room:
                 self._changed.notify_all()
 
     def look(self) -> None:
-        """Has those who wait see whether they are to stop."""
+        """Wakes the threads that wait, so that they check whether to stop."""
         with self._changed:
             self._changed.notify_all()
 
 
 ROOM = Room()
-"""What all pairs share."""
+"""The memory that all pairs of this process share."""

@@ -1,4 +1,4 @@
-"""What a run leaves to look at: files in its workdir, and other places behind the same `write`."""
+"""Where a run's numbers and images go: files in its workdir, and other places with one `write`."""
 
 import contextlib
 import json
@@ -12,12 +12,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from smc_jax import color, files, processes
+from smc_jax import files, image_files, processes
 from smc_jax.config import Config
 from smc_jax.errors import ConfigError, InputError
 
 HOST = "host/"
-"""What begins so tells of the machine; it differs between runs that are equal otherwise."""
+"""Prefix of numbers that describe the machine, which differ between otherwise equal runs."""
 
 Panel = Float[np.ndarray, "h w"]
 """A grey image in [0, 1]."""
@@ -37,7 +37,7 @@ class Writer(Protocol):
 class Files:
     """Appends to a workdir's `metrics.jsonl`, `host.jsonl` and `images/`.
 
-    A run that resumes from `step` drops the lines that a run before it wrote of later steps, and
+    A run that resumes from `step` drops the lines that an earlier run wrote for later steps, and
     writes its images again.
     """
 
@@ -47,16 +47,16 @@ class Files:
         self._host = Lines(Path(workdir) / "host.jsonl", step)
 
     def write(self, step: int, scalars: Mapping[str, float], images: Mapping[str, Panel]) -> None:
-        """One line: the step, and each value by name. Images: `images/<step>.<name>.png`."""
+        """Appends lines with the step and each value, and writes `images/<step>.<name>.png`."""
         host = {k.removeprefix(HOST): v for k, v in scalars.items() if k.startswith(HOST)}
         self._metrics.append(step, {k: v for k, v in scalars.items() if not k.startswith(HOST)})
         self._host.append(step, host)
         for name, image in images.items():
             grey = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-            color.write(self._images / f"{step:07d}.{name}.png", grey)
+            image_files.write(self._images / f"{step:07d}.{name}.png", grey)
 
     def sync(self) -> None:
-        """Returns when what was written so far would outlast a crash of the machine."""
+        """Returns when all lines of `metrics.jsonl` so far would outlast a crash of the machine."""
         self._metrics.sync()
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class Files:
 
 
 class Lines:
-    """A file of JSON lines, one a step; those after `step` are dropped."""
+    """A file of JSON lines, one per step; existing lines after `step` are dropped."""
 
     def __init__(self, path: Path, step: int):
         self._path = path
@@ -76,7 +76,7 @@ class Lines:
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
         if values:
-            # JSON has no word for what a skipped step measured.
+            # JSON has no NaN or infinity, which a skipped step may have measured.
             finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
             with _full_disk(self._path):
                 self._file.write(json.dumps({"step": step, **finite}) + "\n")
@@ -87,7 +87,7 @@ class Lines:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        # What could not be written was told then.
+        # A write that failed has raised its error already.
         with contextlib.suppress(OSError):
             self._file.close()
 
@@ -119,7 +119,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of a project at Weights & Biases; the same one when the workdir goes on."""
+    """A run of a project at Weights & Biases; a resumed workdir continues its run."""
 
     def __init__(self, workdir: str | Path, project: str, cfg: Config):
         try:
@@ -129,7 +129,7 @@ class WeightsAndBiases:
                 "config.train.wandb needs wandb: pip install '.[wandb]' in the clone"
             ) from None
         self._image = wandb.Image
-        # Two workdirs may have one name.
+        # Two workdirs may have the same name, so an id tells their runs apart.
         known = Path(workdir) / "wandb_id"
         if not known.exists():
             files.write(known, secrets.token_hex(8).encode())
@@ -143,7 +143,7 @@ class WeightsAndBiases:
                 config=json.loads(cfg.to_json()),
             )
         except Exception as error:
-            # No account, no network, a name that is not allowed: each has errors of its own.
+            # No account, no network, a forbidden name: each raises errors of its own type.
             raise ConfigError(
                 f"config.train.wandb={project}: {' '.join(str(error).split()):.200}"
             ) from None
@@ -166,28 +166,28 @@ class Writers:
         self._all = [files, *others] if files else []
 
     def write(self, step: int, scalars: Mapping[str, float], images: Mapping[str, Panel]) -> None:
-        """Hands on to each."""
+        """Passes numbers and images on to each writer."""
         for writer in self._all:
             writer.write(step, scalars, images)
 
     def sync(self) -> None:
-        """See `Files.sync`."""
+        """Calls `Files.sync`."""
         if self._files:
             self._files.sync()
 
     def close(self) -> None:
-        """Closes each."""
+        """Closes each writer."""
         for writer in self._all:
             writer.close()
 
 
 def of(cfg: Config, workdir: str | Path, step: int, console: Writer) -> Writers:
-    """All places that the configuration asks for, for a run that begins or goes on after `step`.
-
-    Processes of a job but the first write nothing.
+    """Returns the writers that the configuration asks for, for a run that begins or resumes after
+    `step`. Only the first process of a job writes anything.
 
     Raises:
-      ConfigError: one of them is not installed.
+      ConfigError: a package is not installed, or Weights & Biases cannot begin a run.
+      InputError: a file of the workdir is damaged, or cannot be written.
     """
     if not processes.first():
         return Writers(None)
@@ -208,7 +208,7 @@ def _full_disk(path: Path) -> Iterator[None]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Whole lines: what a killed run left of the last one is passed over."""
+    """The complete lines of a file; a last line that a killed run left unfinished is skipped."""
     text = path.read_text(errors="replace") if path.exists() else ""
     return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
 

@@ -1,9 +1,9 @@
-"""Tests run on tiny models, where compiling takes the time: the compiler need not try hard."""
+"""Fixtures of all tests. Models are tiny, so most time goes into compiling: optimise little."""
 
 import os
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-# Several processes test at once, and one would take most of a GPU's memory.
+# Tests run in several processes, and the first would reserve most of a GPU's memory.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
@@ -26,13 +26,13 @@ def no_cache_of_the_user(monkeypatch):
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
-    """What several tests compile alike is compiled by the first of them."""
+    """Programs that several tests compile are compiled once, by the first of them."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten():
-    """What a module has compiled fills memory, gigabytes after many."""
+    """Frees the programs that a module compiled: those of many modules take gigabytes."""
     yield
     jax.clear_caches()

@@ -1,4 +1,4 @@
-"""What a training step on eight devices exchanges, for tests/test_devices.py: prints JSON."""
+"""Prints as JSON what a training step on eight devices exchanges, for tests/test_devices.py."""
 
 import json
 
@@ -14,7 +14,7 @@ from smc_jax.types import Batch
 
 
 def main():
-    """The exchanges of a compiled step, and how many bytes its gradients are."""
+    """Prints the exchanges of a compiled step, and the size of its gradients in bytes."""
     values = tiny.TINY | tiny.QUICK | {"model.mafe": True, "data.batch": 8}
     cfg = override(base.get_config("practical"), values)
     network, mesh = model.build(cfg.model), sharding.make_mesh()

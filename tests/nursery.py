@@ -1,5 +1,7 @@
-"""Runs that can be killed: forked from a process that has imported everything but started nothing,
-so that each begins within a second. Lines of JSON come in, and an answer goes out for each.
+"""Starts runs that tests/test_survival.py kills.
+
+They are forked from a process that has imported everything but started nothing, so that each begins
+within a second. The process reads lines of JSON and prints one answer to each.
 """
 
 import json
@@ -16,7 +18,7 @@ def child(ask):
     os.dup2(log, 1)
     os.dup2(log, 2)
     if ask.get("limit"):
-        # A file that grows beyond this cannot be written to, as on a disk that is full.
+        # Writing to a file beyond this size fails, as on a full disk.
         resource.setrlimit(resource.RLIMIT_FSIZE, (ask["limit"], ask["limit"]))
     try:
         return train.train(override(Config(), ask["values"]), ask["workdir"])

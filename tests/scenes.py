@@ -1,4 +1,4 @@
-"""Images for the tests of the metrics, made by code, and where the reference values lie."""
+"""Synthetic images for the tests of the metrics, and the folder of the reference values."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""That the benchmarks of the model and of tiles run what they name, on a small network."""
+"""The benchmarks of the model and of tiles run what they say, on a small network."""
 
 import jax
 import numpy as np
@@ -7,7 +7,7 @@ import tiny
 import weight_files
 
 from benchmarks import model, tiles
-from smc_jax import color, memory
+from smc_jax import color, fusion, image_files, memory
 from smc_jax.config import Config, override
 from smc_jax.errors import ConfigError
 
@@ -30,7 +30,7 @@ def test_tiles_are_beside_the_whole(tmp_path, monkeypatch, capsys):
     for side in "ab":
         for name, shape in (("large", (250, 300)), ("small", (40, 50))):
             image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
-            color.write(tmp_path / side / f"{name}.png", image)
+            image_files.write(tmp_path / side / f"{name}.png", image)
     pixel = memory.per_pixel(cfg.model)
     assert 40 * 50 * pixel < 12 * 10**7 < 250 * 300 * pixel < 10**10
     command = ["tiles", f"--pairs={tmp_path}", f"--weights={weights}"]
@@ -39,7 +39,14 @@ def test_tiles_are_beside_the_whole(tmp_path, monkeypatch, capsys):
     _, _, row = capsys.readouterr().out.splitlines()
     name, size, budget, mean, more, most, time = row.strip("| ").split(" | ")
     assert (name, size, budget) == ("large", "300x250", "120MB")
-    assert 0 <= abs(float(more)) <= float(mean) <= float(most) < 255
+    fuser = fusion.fuser(str(weights))
+    a, b = (color.luma(image_files.read(tmp_path / side / "large.png")) for side in "ab")
+    tiled, whole = (fuser.luma(a, b, budget) for budget in (120 * 10**6, 10**10))
+    difference = 255 * (tiled - whole)
+    found = [float(number) for number in (mean, more, most)]
+    expected = [abs(difference).mean(), difference.mean(), abs(difference).max()]
+    np.testing.assert_allclose(found, expected, atol=[0.0051, 0.0051, 0.51])
+    assert found[2] > 0
     assert float(time) > 0
     monkeypatch.setattr("sys.argv", [*command, "--max-memory=10GB"])
     with pytest.raises(ConfigError, match="each pair has room"):

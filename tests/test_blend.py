@@ -1,4 +1,4 @@
-"""The weights for each pixel and band of detail, against SciPy and by hand."""
+"""Blending with weights for each pixel and band of detail, against SciPy and by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +98,7 @@ def test_trust_chooses_what_has_contrast(sources):
 
 
 def test_detail_is_of_the_source_that_has_more_contrast(sources):
-    """What is brighter is flat: light comes from the one, texture from the other."""
+    """The brighter source is flat: light comes from it, texture from the other."""
     a, b = jnp.full_like(sources[0], 0.8), 0.5 * sources[0]
     *detail, rest = blend.bands(b)
     expected = 0.9 * a + 0.1 * rest + sum(detail)
@@ -114,7 +114,7 @@ def test_contrast_is_the_log_of_a_quotient_of_variances(sources, monkeypatch, no
     share = found / (2 * np.log(10))
     assert least < share.min()
     assert share.max() < most
-    # Of variances in windows of three sizes, and of what is more than noise.
+    # The variances are taken in windows of three sizes, and that of the noise is added.
     expected = []
     for image in (a, b):
         variance = sum(blend.bands(image)[:2]) ** 2

@@ -1,4 +1,4 @@
-"""`smc-fuse`: what works, and the one line that tells what does not."""
+"""`smc-fuse`: the inputs that work, and the one-line errors for those that do not."""
 
 import os
 import re
@@ -84,7 +84,7 @@ def jpeg(image):
 
 
 def tiff16():
-    """Grey of 16 bits in Motorola's order, by hand: Pillow writes the other."""
+    """A big-endian TIFF of 16-bit grey, made by hand because Pillow writes little-endian ones."""
     tags = [(256, 32), (257, 32), (258, 16), (259, 1), (262, 1), (273, 122), (278, 32), (279, 2048)]
     entries = b"".join(
         tag.to_bytes(2, "big") + b"\0\4\0\0\0\1" + value.to_bytes(4, "big") for tag, value in tags
@@ -100,7 +100,7 @@ def turned():
 
 
 def png(width, height):
-    """A PNG that declares a size and ends there."""
+    """A PNG that declares a size but holds no pixels."""
 
     def chunk(kind, content):
         return (
@@ -182,7 +182,7 @@ WORKS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow's, on odd files
+@pytest.mark.filterwarnings("ignore")  # Pillow's warnings about odd files
 @pytest.mark.parametrize("case", WORKS)
 def test_odd_input_that_works(case, smc_fuse, weights):
     make, expected = WORKS[case]
@@ -252,7 +252,7 @@ def both(image):
     return save("a.png", image)
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow's, on odd files
+@pytest.mark.filterwarnings("ignore")  # Pillow's warnings about odd files
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_told_in_one_line(case, smc_fuse):
     if case == "unreadable" and os.geteuid() == 0:
@@ -584,12 +584,12 @@ def test_read_only_output(smc_fuse):
 
 
 def test_full_disk(smc_fuse):
-    """A limit on the size of files stands in for it: writing fails in the middle."""
+    """A limit on the size of files stands in for a full disk: writing fails halfway."""
     save("out.png", FLAT)
     before = Path("out.png").read_bytes()
     noise = RNG.integers(0, 256, (64, 64), dtype=np.uint8)
     save("a.png", noise)
-    # What is compiled here is not written to a cache, under that limit, in part.
+    # Compiles first, so that no part of a program is written to a cache under that limit.
     smc_fuse("a.png", "a.png", "-o", "warm.png")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.getsignal(signal.SIGXFSZ)
@@ -605,7 +605,7 @@ def test_full_disk(smc_fuse):
     assert not list(Path().glob("*.tmp"))
 
 
-# Where the tests run in the background of a shell, they and their children ignore SIGINT.
+# In the background of a shell, the tests and their child processes would ignore SIGINT.
 INTERRUPTIBLE = """
 import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -642,7 +642,7 @@ def test_interrupt_in_the_middle(weights, tmp_path, number, status):
 
 
 def test_nothing_slow_is_imported(weights, tmp_path):
-    """TensorFlow, TFDS, grain and orbax are for training."""
+    """Packages that fusing does not need, such as TensorFlow, grain and orbax, stay out."""
     save(tmp_path / "a.png", GREY)
     slow = {"tensorflow", "tensorflow_datasets", "grain", "orbax", "optax", "scipy", "array_record"}
     script = (

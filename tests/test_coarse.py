@@ -1,4 +1,4 @@
-"""What the frequency branch makes of a whole image, for its tiles."""
+"""The coarse result of the frequency branch for a whole image, which its tiles use."""
 
 import functools
 import math
@@ -67,7 +67,7 @@ def test_memory_of_an_overview_is_what_the_compiler_says(made):
     cfg, params = made
     mean = jax.ShapeDtypeStruct((1, 64, 96, cfg.model.width), np.float32)
     program = Overview(cfg.model)._enhance.lower(params["source_a"], mean, 2).compile()
-    # Beside it there are its input, and its output for each of two sources.
+    # Besides the temporaries there are its input, and its output for each of the two sources.
     arrays = program.memory_analysis().temp_size_in_bytes + 3 * 4 * np.prod(mean.shape)
     pixels = 64 * 96
     room = memory.per_pixel(cfg.model) * pixels / memory.overview(pixels) * pixels
@@ -116,7 +116,7 @@ def test_tiles_come_out_as_the_whole(tmp_path, values):
 
 
 def test_an_overview_is_as_fine_as_memory_allows(made, monkeypatch):
-    """Not only as the tiles do, which may have fewer pixels than there is room for."""
+    """The budget limits its pixels, not the size of the tiles, which may be less than allowed."""
     cfg, params = made
     fuser, steps = fusion.Fuser(cfg, params), []
     image = smooth(0, 320, 224)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smc_jax import color
+from smc_jax import color, image_files
 from smc_jax.errors import ImageError, InputError
 
 RNG = np.random.default_rng(0)
@@ -54,25 +54,27 @@ def palette():
     ],
 )
 def test_read(tmp_path, suffix, image, expected):
-    found = color.read(save(tmp_path / f"x{suffix}", image))
+    found = image_files.read(save(tmp_path / f"x{suffix}", image))
     assert found.dtype == (np.uint16 if expected is DEEP else np.uint8)
     np.testing.assert_array_equal(found, expected)
 
 
 def test_read_palette(tmp_path):
     colors = np.array([[10, 20, 30], [255, 0, 0], [7, 7, 7]], np.uint8)
-    np.testing.assert_array_equal(color.read(save(tmp_path / "x.png", palette())), colors[GREY % 3])
+    np.testing.assert_array_equal(
+        image_files.read(save(tmp_path / "x.png", palette())), colors[GREY % 3]
+    )
 
 
 def test_read_big_endian(tmp_path):
-    # A 2x1 TIFF with the bytes of Motorola order, by hand: Pillow writes the other order.
+    # A big-endian 2x1 TIFF, made by hand because Pillow writes little-endian ones.
     tags = [(256, 2), (257, 1), (258, 16), (259, 1), (262, 1), (273, 122), (278, 1), (279, 4)]
     entries = b"".join(
         tag.to_bytes(2, "big") + b"\0\4\0\0\0\1" + value.to_bytes(4, "big") for tag, value in tags
     )
     header = b"MM\0*\0\0\0\x08" + len(tags).to_bytes(2, "big") + entries + b"\0\0\0\0"
     (tmp_path / "x.tif").write_bytes(header.ljust(122, b"\0") + b"\x01\x02\xff\xfe")
-    found = color.read(tmp_path / "x.tif")
+    found = image_files.read(tmp_path / "x.tif")
     assert found.dtype == np.dtype("=u2")
     np.testing.assert_array_equal(found, [[0x0102, 0xFFFE]])
 
@@ -80,7 +82,7 @@ def test_read_big_endian(tmp_path):
 def test_read_applies_rotation(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # The camera was turned: rotate by 90 degrees clockwise.
-    found = color.read(save(tmp_path / "x.png", GREY, exif=exif))
+    found = image_files.read(save(tmp_path / "x.png", GREY, exif=exif))
     np.testing.assert_array_equal(found, np.rot90(GREY, -1))
 
 
@@ -96,23 +98,23 @@ def test_read_names_the_bad_file(tmp_path, monkeypatch):
         path = tmp_path / f"{name}.png"
         path.write_bytes(content)
         with pytest.raises(ImageError, match=rf"{name}\.png {message}") as caught:
-            color.read(path)
+            image_files.read(path)
         assert "\n" not in str(caught.value)
     with pytest.raises(ImageError, match=r"none\.png cannot be read: No such file"):
-        color.read(tmp_path / "none.png")
+        image_files.read(tmp_path / "none.png")
     with pytest.raises(ImageError, match="Is a directory"):
-        color.read(tmp_path)
+        image_files.read(tmp_path)
     with pytest.raises(ImageError, match="whole numbers from 0 to 65535"):
-        color.read(save(tmp_path / "x.tif", np.float32([[0.5, np.nan]])))
+        image_files.read(save(tmp_path / "x.tif", np.float32([[0.5, np.nan]])))
     with pytest.raises(ImageError, match="whole numbers from 0 to 65535"):
-        color.read(save(tmp_path / "y.tif", np.int32([[-1, 70000]])))
+        image_files.read(save(tmp_path / "y.tif", np.int32([[-1, 70000]])))
     big = save(tmp_path / "big.png", GREY)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(ImageError, match=r"big\.png has too many pixels"):
-        color.read(big)
+        image_files.read(big)
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow's, on damaged TIFF files and on huge sizes
+@pytest.mark.filterwarnings("ignore")  # Pillow's warnings about damaged TIFF files and huge sizes
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "JPEG"])
 def test_no_damage_escapes_as_another_error(kind):
     file = io.BytesIO()
@@ -122,17 +124,17 @@ def test_no_damage_escapes_as_another_error(kind):
         damaged = bytearray(file.getvalue())
         damaged[cut] ^= 0xFF
         try:
-            color.decode(bytes(damaged[: len(damaged) - cut % 4]), "x")
+            image_files.decode(bytes(damaged[: len(damaged) - cut % 4]), "x")
         except ImageError:
             failed += 1
     assert failed > 2
 
 
 def test_kinds_of_pixels_that_pillow_does_not_know():
-    """It has errors of its own for them."""
+    """Pillow raises errors of its own for them."""
     header = struct.pack("<4I 12x 44x 2I 4s", 124, 0x1007, 8, 8, 32, 4, b"ABCD")
     with pytest.raises(ImageError, match=r"x\.png cannot be decoded \(.*\); replace it by"):
-        color.decode(b"DDS " + header + bytes(200), "x.png")
+        image_files.decode(b"DDS " + header + bytes(200), "x.png")
 
 
 @pytest.mark.parametrize("image", [GREY, RGB, DEEP, np.stack([DEEP] * 3, -1)])
@@ -156,7 +158,7 @@ def test_chroma():
 @pytest.mark.parametrize("image", [GREY, RGB, DEEP])
 def test_write(tmp_path, image):
     path = tmp_path / "new" / "x.png"
-    color.write(path, image)
+    image_files.write(path, image)
     with Image.open(path) as file:
         assert file.format == "PNG"
         np.testing.assert_array_equal(np.asarray(file), image)
@@ -165,24 +167,26 @@ def test_write(tmp_path, image):
 
 def test_write_rounds_deep_color(tmp_path):
     deep = np.uint16([[[0, 128, 129], [257, 65535, 65406]]])
-    color.write(tmp_path / "x.png", deep)
-    np.testing.assert_array_equal(color.read(tmp_path / "x.png"), [[[0, 0, 1], [1, 255, 254]]])
+    image_files.write(tmp_path / "x.png", deep)
+    np.testing.assert_array_equal(
+        image_files.read(tmp_path / "x.png"), [[[0, 0, 1], [1, 255, 254]]]
+    )
 
 
 def test_write_fails_whole(tmp_path, monkeypatch):
     path = tmp_path / "x.png"
-    color.write(path, GREY)
+    image_files.write(path, GREY)
 
     def fail(*args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(InputError, match=r"x\.png cannot be written: No space left"):
-        color.write(path, RGB)
+        image_files.write(path, RGB)
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
-    np.testing.assert_array_equal(color.read(path), GREY)
+    np.testing.assert_array_equal(image_files.read(path), GREY)
     with pytest.raises(InputError, match="cannot be written"):
-        color.write(path / "y.png", GREY)
+        image_files.write(path / "y.png", GREY)
 
 
 def test_same_size():

@@ -38,7 +38,7 @@ sys.exit(command.guarded(main))
     ("error", "status"), [("KeyboardInterrupt", 130), ("SystemExit(143)", 143)]
 )
 def test_an_interrupt_while_garbage_is_collected_is_not_lost(error, status):
-    # In the background of a shell, SIGINT is ignored.
+    # In the background of a shell, SIGINT would be ignored.
     script = "import signal; signal.signal(2, signal.default_int_handler)\n" + SWALLOWED
     done = subprocess.run(
         [sys.executable, "-c", script.format(error)], capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""The compilation cache, in processes of their own: it is one setting of a whole process."""
+"""The compilation cache, in separate processes because its setting is process-wide."""
 
 import os
 import subprocess

@@ -22,7 +22,7 @@ def features():
 
 
 def channel_bands(x):
-    """Of one example: fine and coarse maps of Algorithm 2, for Haar."""
+    """The fine and coarse maps of Algorithm 2 for one example, with Haar."""
     first, second = np.split(np.asarray(x, np.float64), 2, -1)
     return [second - first], [(first + second) / 2]
 
@@ -66,7 +66,7 @@ def test_pixel_contrast():
 
 def test_pixel_contrast_of_flat_images():
     f, a, b = (jnp.full((1, 8, 8, 1), v) for v in (0.5, 0.2, 0.4))
-    # No fine bands; |f - a| and |f - b| are 0.3 and 0.1, and the far distance is f itself.
+    # There are no fine bands; |f - a| and |f - b| are 0.3 and 0.1, and the far distance is f.
     expected = 0.2**2 / (0.5**2 + 1e-4)
     assert float(contrastive.pixel_contrast(f, a, b)) == pytest.approx(expected, rel=1e-5)
 

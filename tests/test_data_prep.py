@@ -79,7 +79,7 @@ def test_files_are_stored_as_published(tmp_path):
     Image.fromarray(KINDS["rgb8"]).save(tmp_path / "in/train/b/p3.jpg", quality=50)
     Image.fromarray(KINDS["grey8"]).save(tmp_path / "in/train/a/p3.bmp")
     target = build(tmp_path / "in", "ivif", "x", tmp_path / "out")
-    # As someone reads it who has TFDS but not this project.
+    # Read with TFDS alone, without this project.
     source = tfds.builder_from_directory(target / "1.0.0").as_data_source("train")
     record = source[2]
     assert record["name"] == b"p3"
@@ -195,7 +195,7 @@ def test_broken_off_build_leaves_nothing(tmp_path, monkeypatch, error):
     def break_off(items, description, disable):
         for number, item in enumerate(items):
             if description == "writing train" and number == 2:
-                assert listing(out) != before  # It had begun to write.
+                assert listing(out) != before  # Writing has begun.
                 raise error
             yield item
 
@@ -209,7 +209,7 @@ def test_broken_off_build_leaves_nothing(tmp_path, monkeypatch, error):
 
 def test_what_killed_runs_left_goes_away(tmp_path):
     target, place = tmp_path / "x", tmp_path / ".x.part"
-    # Killed in the middle of the exchange: what was replaced comes back first.
+    # A run was killed in the middle of the exchange: the replaced folder is restored first.
     (place / "old").mkdir(parents=True)
     (place / "x/1.0.0").mkdir(parents=True)
     (place / "lock").write_text("process 1 on mars")
@@ -249,7 +249,7 @@ def test_command_line_errors(arguments, message):
 
 def test_tensorflow_is_never_imported(tmp_path):
     fill(tmp_path / "in/train")
-    # Nor would it do if it were there and broken, as after half an upgrade.
+    # An installation that is broken, as after half an upgrade, does no harm either.
     (tmp_path / "path/tensorflow").mkdir(parents=True)
     (tmp_path / "path/tensorflow/__init__.py").write_text("raise ImportError('broken')")
     code = f"""

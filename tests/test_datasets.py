@@ -1,4 +1,4 @@
-"""Published trees in miniature, from folders and archives, to data sets."""
+"""Data sets built from folders and archives with the published trees in miniature."""
 
 import json
 import re
@@ -24,7 +24,7 @@ from smc_jax.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
-# Files of each tree, and what becomes of them: split and name.
+# The files of each tree, and the names of the pairs that they become in each split.
 TREES = {
     "msrs": (
         ["train/ir/1D.png", "train/vi/1D.png", "test/ir/2N.png", "test/vi/2N.png"],
@@ -131,7 +131,7 @@ def test_published_tree(tmp_path, name, kind):
 def test_sice_takes_the_darkest_and_the_brightest(tmp_path):
     fill(tmp_path / "in", TREES["sice"][0])
     prepared("sice", tmp_path / "in", tmp_path / "out")
-    # Both parts count their scenes from 1.
+    # Both parts number their scenes from 1.
     for number, part in enumerate(("Dataset_Part1", "Dataset_Part2")):
         record = data.open_source(str(tmp_path / "out"), "sice", "train")[number]
         assert record["a"] == (tmp_path / "in" / part / "1/1.JPG").read_bytes()
@@ -226,7 +226,7 @@ def test_damaged_archives(tmp_path, damage):
     source = tar(tmp_path / "in", "xz" if damage == "packed" else "")
     content = bytearray(source.read_bytes())
     if damage == "cut":
-        # Between two files, where tarfile takes it for the end.
+        # Cut between two files, which tarfile takes for the end.
         with tarfile.open(source) as archive:
             del content[archive.getmembers()[-1].offset :]
     elif damage == "header":
@@ -353,7 +353,7 @@ except ImportError:
 
 
 def run(*arguments, largest="unlimited"):
-    """`largest`: what a file may grow to, in blocks of 512 bytes."""
+    """Runs the command; no file may grow beyond `largest` blocks of 512 bytes."""
     command = [sys.executable, "-m", "data_prep", *map(str, arguments)]
     command = ["sh", "-c", f'ulimit -f {largest} && exec "$@"', "sh", *command]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -383,7 +383,7 @@ def test_wrong_arguments(tmp_path, arguments, message):
     assert list(tmp_path.rglob("*")) in ([], [tmp_path / "out"])
 
 
-# A picture takes 40 kB, all of them 320.
+# One image takes 40 kB, all of them 320 kB.
 @pytest.mark.parametrize(("packed", "largest"), [(False, 200), (True, 40)])
 def test_full_disk(tmp_path, packed, largest):
     source = tmp_path / "in"

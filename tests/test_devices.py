@@ -1,4 +1,4 @@
-"""The same training on any number of devices and processes."""
+"""Training is the same on any number of devices and processes."""
 
 import json
 import os
@@ -13,12 +13,12 @@ import tiny
 
 from configs import base
 from smc_jax import sharding
-from smc_jax.config import Config, override
+from smc_jax.config import override
 from smc_jax.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 WAIT = 600
-"""Seconds, on a machine that has much else to do."""
+"""Seconds to wait for a process, on a machine that is busy with much else."""
 VALUES = tiny.TINY | tiny.QUICK | {"model.mafe": True, "data.batch": 8, "train.ema": 0.9}
 
 ON_MANY = """
@@ -98,7 +98,7 @@ def assert_same(workdir, other):
 
 
 def on_eight(cached, *arguments):
-    """What Python prints, with arguments, where there are eight devices."""
+    """Runs Python with these arguments on eight fake devices; returns what it prints."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -112,14 +112,14 @@ def on_eight(cached, *arguments):
 
 
 def test_a_training_step_exchanges_gradients_alone(cached):
-    """And a few scalars: losses and what shows illness."""
+    """Apart from them only a few scalars: losses and signs of trouble."""
     exchanged, gradients = json.loads(on_eight(cached, "tests/eight_devices.py"))
     assert [kind for kind, _, _ in exchanged] == ["all-reduce"]
     assert gradients < exchanged[0][2] < gradients + 1000
 
 
 def test_one_and_eight_devices_train_the_same(values, cached, tmp_path):
-    """And eight that split the weights, of which two go on from the checkpoint."""
+    """So do eight that split the weights, and two that go on from their checkpoint."""
     told = on_eight(cached, "-c", ON_MANY, str(tmp_path), json.dumps(values))
     assert "batch 8: 8 devices x 1 parts x 1 pairs" in told
     assert "moved: going on from step 3" in told
@@ -164,7 +164,7 @@ def test_two_processes_train_as_one_does_and_stop_together(values, cached, tmp_p
     assert "step" not in told[1], "only the first process tells"
     assert_same(tmp_path / "two", tmp_path / "alone")
 
-    # One of them is told to stop; a single process goes on where both did.
+    # One of them is told to stop; later a single process goes on from where both stopped.
     more = values | {"train.steps": 2000, "validation.every": 5000, "train.log_every": 1}
     more |= {"train.image_every": 5000}
     two = pair(more, cached, tmp_path / "stopped")
@@ -208,4 +208,3 @@ def test_processes_that_cannot_be_joined_are_told(cached, tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: config.train.distributed: the processes of this job")
-    assert Config().train.distributed is False

@@ -1,4 +1,4 @@
-"""The terms on edges against SciPy, and against Qabf itself."""
+"""The loss terms on edges, against SciPy and against Qabf itself."""
 
 import jax
 import jax.numpy as jnp

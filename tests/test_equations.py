@@ -1,7 +1,7 @@
-"""The network against the paper's equations, written again in float64 NumPy, one image at a time.
+"""The network against the paper's equations, rewritten in float64 NumPy, one image at a time.
 
-Where the paper is silent the reference follows what the docstrings call ours. Parameters are drawn
-at random, not initialised, so that none of them is zero, one, or the same as another.
+Where the paper is silent, the reference follows the choices that docstrings mark as ours.
+Parameters are drawn at random, not initialised, so that none is zero, one, or equal to another.
 """
 
 import itertools
@@ -52,7 +52,7 @@ def check(got, wanted):
 
 
 def images(function, *batches):
-    """What a function of single images gives for each of a batch."""
+    """Applies a function of single images to batches, image by image."""
     return np.stack([function(*image) for image in zip(*double(batches), strict=True)])
 
 
@@ -108,13 +108,13 @@ def shallow(p, image):
 
 
 def quadrants(height, width):
-    """Rows and columns of the four patches; of odd sizes the first ones are one longer."""
+    """Rows and columns of the four patches of an image that is padded to even sizes."""
     h, w = (height + 1) // 2, (width + 1) // 2
     return itertools.product((slice(0, h), slice(h, 2 * h)), (slice(0, w), slice(w, 2 * w)))
 
 
 def local(p, features, halo):
-    """Eq. 2-4: the depthwise convolution of quadrants; `halo` shows them their neighbours."""
+    """Eq. 2-4: the depthwise convolution of quadrants, which with `halo` see their neighbours."""
     height, width, _ = features.shape
     if halo:
         seen = depthwise_conv(p["DepthwiseConv_0"], features)
@@ -143,7 +143,7 @@ def token_loop(p, x, reverse):
 
 
 def both_directions(p, name, x):
-    """Each direction has parameters of its own; their outputs are summed."""
+    """Each direction has its own parameters; their outputs are summed."""
     directions = [d for d in DIRECTIONS if f"{name}_{d}" in p]
     return sum(token_loop(p[f"{name}_{d}"], x, DIRECTIONS[d]) for d in directions)
 
@@ -180,13 +180,13 @@ def image_of(half, width):
 
 
 def phase(z):
-    """The angle in (-pi, pi]; rounding must not decide the side of a number that is real."""
+    """The angle in (-pi, pi]; where z is real, rounding must not decide between -pi and pi."""
     real = np.abs(z.imag) < 1e-12
     return np.where(real, np.where(z.real < 0, np.pi, 0), np.arctan2(z.imag, z.real))
 
 
 def ring(height, width):
-    """Frequencies (u, v) in rings one cycle of the longer side wide, and by angle in each."""
+    """Frequencies (u, v) by rings, one cycle of the longer side wide, and by angle within each."""
 
     def place(frequency):
         u, v = frequency
@@ -201,7 +201,7 @@ def raster(height, width):
 
 
 def frequency_rotation(p, features, order=ring):
-    """Eq. 8-12. Amplitude and phase are sequences of their own, each with its own models.
+    """Eq. 8-12. Amplitude and phase are separate sequences, each with its own models.
 
     Returns the features, and the largest amplitude after FR-Scan.
     """
@@ -232,13 +232,13 @@ def enhance(p, features, halo=True):
 
 
 def interleave(first, second):
-    """The tokens of both in turn, and where the first one's are."""
+    """The tokens of both in turn, and the places of the first one's."""
     tokens = [token for pair in zip(first, second, strict=True) for token in pair]
     return np.array(tokens), [2 * i for i in range(len(first))]
 
 
 def concatenate(first, second):
-    """All tokens of the second, then all of the first."""
+    """All tokens of the second, then all of the first; and the places of the first one's."""
     return np.array([*second, *first]), [len(second) + i for i in range(len(first))]
 
 
@@ -338,10 +338,10 @@ def test_local(size, halo):
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "pallas"])
 @pytest.mark.parametrize("directions", [("forward",), ("forward", "reverse")], ids=["one", "two"])
 def test_scans_are_a_token_loop(directions, method):
-    """Two groups, each with models of its own, of two sequences."""
+    """Two groups of sequences, each with its own models."""
 
     def models(width, state, rank, bias):
-        parts = [ssm.SSMParams(width, state, rank, (2,), bias) for _ in directions]
+        parts = [ssm.SelectiveSSM(width, state, rank, (2,), bias) for _ in directions]
         params = [random_params(part, seed=i)[0] for i, part in enumerate(parts)]
         bound = tuple(part.bind({"params": v})() for part, v in zip(parts, params, strict=True))
         named = {f"scan_{d}": double(v) for d, v in zip(directions, params, strict=True)}
@@ -384,7 +384,7 @@ def test_frequency_rotation(size, name):
 
 
 def test_frequency_rotation_where_rounding_decides_the_phase():
-    """Frequency (h / 2, 0) is real, and the transform of 6 rows does not round to that."""
+    """Frequency (h / 2, 0) is real, but with 6 rows its rounded value is not exactly so."""
     frequency_rotation_is_the_references((6, 8), "ring")
 
 
@@ -430,7 +430,7 @@ def test_mccm(name):
 
 
 def test_gate():
-    """The noise of Eq. 16 is handed in, so that every image has noise that is known."""
+    """The normal factor of Eq. 17 is passed in, so that the noise of every image is known."""
     a, b = draw(2, 5, 4, 3, WIDTH)
     epsilon = draw(5, 4, seed=3, scale=2.0)
     params, p = random_params(moe.Gate(4, 2), a, b)
@@ -452,7 +452,7 @@ def test_gate():
 
 @pytest.mark.parametrize("kinds", [("f4", "f4"), ("bf2", "f4"), ("f4", "bf2")])
 def test_gradient_of_depthwise_convolution(kinds):
-    """It is that of a grouped convolution, in the types of what it is the gradient of."""
+    """It equals that of a grouped convolution; each gradient has the type of its argument."""
     kinds = [{"f4": jnp.float32, "bf2": jnp.bfloat16}[kind] for kind in kinds]
     layer = DepthwiseConv()
     x = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
@@ -480,7 +480,7 @@ def test_gradient_of_depthwise_convolution(kinds):
 
 @pytest.mark.parametrize("window", [1, 3, 4, 9])
 def test_pooled_windows(window):
-    """Each pixel stands for the maximum of its window, whatever is cut off of that."""
+    """Each pixel stands for the maximum of its window, even if the border cuts it off."""
     a, b = draw(2, 3, 7, 6, WIDTH)
     both = np.concatenate(double((a, b)), -1)
     wanted = np.empty_like(both)
@@ -505,7 +505,7 @@ def test_pooled_from_blocks(window):
 
 
 def test_windows_see_an_image_as_its_crops():
-    """Copies side by side make no difference, and the gate of the network pools so."""
+    """Copies side by side make no difference; the network's gate pools with its window too."""
     a, b = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 2, 16, 24, 1)), jnp.float32)
     network = model.SMCMamba(WIDTH, STATE, CHANNEL_STATE, RANK, gate_window=8)
     params, _ = random_params(network, a, b)

@@ -42,7 +42,7 @@ def grey(image):
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Three pairs, of which one has a colour source."""
+    """Three pairs, one of which has a colour source."""
     for i in range(3):
         save(tmp_path / f"pairs/a/p{i}.png", scene(i))
         save(tmp_path / f"pairs/b/p{i}.bmp", scene(10 + i, colour=i == 1))
@@ -51,7 +51,7 @@ def pairs(tmp_path):
 
 @pytest.fixture
 def fused(tmp_path):
-    """Fused images to score: the larger source of every pair."""
+    """Fused images to score: the pixelwise maximum of the sources."""
     for i in range(3):
         a, b = scene(i), grey(scene(10 + i, colour=i == 1))
         save(tmp_path / f"other/p{i}.tif", np.maximum(a, b))
@@ -60,7 +60,7 @@ def fused(tmp_path):
 
 @pytest.fixture
 def model(monkeypatch):
-    """Stands in for a trained model: a weighted sum of the sources, in colour if one is."""
+    """Stands in for a trained model: a weighted sum of the sources, in colour if b is."""
 
     def fuser(a, b):
         return np.round(0.25 * (a if b.ndim == 2 else a[..., None]) + 0.75 * b).astype(np.uint8)
@@ -182,7 +182,7 @@ def test_undefined_metrics_are_empty_and_told(pairs, fused, tmp_path, capsys):
 
 
 def test_what_is_undefined_for_a_baseline_alone_is_no_failure(pairs, fused, tmp_path, capsys):
-    """Where b is the larger source everywhere, the maximum adds nothing to it."""
+    """Where b is larger everywhere, the maximum equals b, and SCD is undefined."""
     save(pairs / "a/p0.png", scene(10) // 2)
     out = tmp_path / "out"
     save(fused / "p0.tif", scene(5))
@@ -207,7 +207,7 @@ def test_metrics_and_dialect(pairs, fused, tmp_path, capsys):
 
 
 def truths(folder):
-    """A ground truth for two of the three pairs."""
+    """Writes a ground truth for two of the three pairs."""
     for i in (0, 2):
         save(folder / f"p{i}.png", scene(20 + i, colour=i == 2))
 
@@ -237,7 +237,7 @@ def test_ground_truth_of_a_folder(pairs, fused, tmp_path, capsys):
 
 
 def test_data_set(pairs, fused, tmp_path):
-    """The records of a data set are read as their files would be."""
+    """A data set gets the same scores as the files that it was built from."""
     evaluate.main(str(tmp_path / "folder"), fused=[str(fused)], pairs=str(pairs))
     pairs.rename(tmp_path / "test")
     (tmp_path / "splits").mkdir()
@@ -327,7 +327,7 @@ def test_nothing_to_score_leaves_nothing(pairs, fused, tmp_path):
         ({"pairs": "{pairs}", "fused": ["{pairs}/a"], "chosen": "MI,VIP"}, "no metric VIP, but EN"),
         ({"pairs": "{pairs}", "fused": ["{pairs}/a"], "dialect": "octave"}, "no dialect octave"),
         ({"pairs": "{pairs}", "fused": ["{pairs}/a", "a={pairs}/b"]}, "--fused=NAME=DIR"),
-        ({"pairs": "{pairs}/a", "fused": ["{pairs}/a"]}, "/a"),
+        ({"pairs": "{pairs}/a", "fused": ["{pairs}/a"]}, "a/a is no folder"),
         ({"pairs": "{pairs}", "fused": ["{pairs}/a"], "out": "{pairs}/a/p0.png"}, "is a file"),
     ],
 )

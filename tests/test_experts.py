@@ -1,4 +1,4 @@
-"""What the experts are trained for, against loops in float64 and cases made by hand."""
+"""The loss terms on experts, against float64 loops and cases worked out by hand."""
 
 import itertools
 import math
@@ -104,4 +104,4 @@ def test_consensus():
 
 @pytest.mark.parametrize(("progress", "expected"), [(0.0, 1), (0.5, HALF), (2 / 3, 0.5), (1.0, 0)])
 def test_progress_weight(progress, expected):
-    assert float(experts.progress_weight(progress)) == pytest.approx(expected, abs=1e-6)
+    assert float(experts.lambda_t(progress)) == pytest.approx(expected, abs=1e-6)

@@ -97,7 +97,7 @@ def test_folder_may_be_exported_again_and_in_bfloat16(made, by_orbax, tmp_path):
 
 
 def test_program_runs_without_this_package(made, programs, tmp_path):
-    """In a batch of another size, and as `smc_jax.fuse` does it, which fills sizes up."""
+    """It takes a batch of three, and agrees with `smc_jax.fuse`, which pads images."""
     fuser = fusion.Fuser(made[1], made[2])
     a, b = np.random.default_rng(0).uniform(size=(2, 3, 20, 37)).astype(np.float32)
     fused = np.stack([fuser.luma(*pair) for pair in zip(a, b, strict=True)])

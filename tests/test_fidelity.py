@@ -1,4 +1,4 @@
-"""The visual information that is lost, against VIF itself."""
+"""The loss of visual information, against VIF itself."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from smc_jax.losses.fidelity import fidelity_loss
 
 
 def scene(*size):
-    """Smooth and rough places of differing contrast, in whole grey levels, as three images."""
+    """F, A and B with smooth and rough places of differing contrast, in whole grey levels."""
     rough = jax.random.uniform(jax.random.key(0), (3, 1, *size, 1))
     slope = jnp.broadcast_to(jnp.linspace(0, 1, size[1])[:, None], (1, *size, 1))
     images = jnp.stack([slope * rough[0], (1 - slope) * rough[1], slope])

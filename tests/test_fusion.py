@@ -10,7 +10,7 @@ import weight_files
 from scipy import ndimage
 
 import smc_jax
-from smc_jax import color, config, fusion, memory, model, moe, tiles
+from smc_jax import color, config, fusion, image_files, memory, model, moe, tiles
 from smc_jax.config import override
 from smc_jax.errors import ConfigError, ImageError
 from smc_jax.recolor import recolor
@@ -82,7 +82,7 @@ def test_batches_are_image_by_image(fuse):
 
 
 def test_a_batch_keeps_its_channels(fuse):
-    """Whatever its images hold, its shape is known beforehand."""
+    """The shape of the result does not depend on what the images show."""
     grey = fuse(np.stack([A, B]), np.stack([B, A]))
     assert grey.shape == (2, 32, 32)
     np.testing.assert_array_equal(
@@ -111,7 +111,7 @@ def test_the_order_is_mended(tmp_path, task, first, second):
 
 @pytest.mark.parametrize(("task", "a", "b"), [("ivif", RED, A), ("mfif", RED, RED // 2)])
 def test_a_task_may_be_named_beside_weights(tmp_path, task, a, b):
-    """It says in which order the sources are, and how they get their colour."""
+    """It decides the order of the sources, and how the result gets its colour."""
     cfg, params = weight_files.make(tmp_path / "x.safetensors", output="blend")
     expected = fusion.Fuser(override(cfg, {"task": task}), params)(a, b)
     found = smc_jax.fuse(a, b, weights=tmp_path / "x.safetensors", task=task)
@@ -141,8 +141,8 @@ def test_weights_that_change_are_read_again(tmp_path):
 
 
 def test_files(fuse, tmp_path):
-    color.write(tmp_path / "a.png", A)
-    color.write(tmp_path / "b.png", RED)
+    image_files.write(tmp_path / "a.png", A)
+    image_files.write(tmp_path / "b.png", RED)
     found = fuse(str(tmp_path / "a.png"), tmp_path / "b.png")
     np.testing.assert_array_equal(found, fuse(A, RED))
     np.testing.assert_array_equal(fuse(tmp_path / "a.png", RED), found)
@@ -209,8 +209,7 @@ def smooth(seed, height, width):
 
 
 def test_tiles_change_little():
-    """Tiles see less of the image than the whole does, but have the same experts and the same low
-    frequencies."""
+    """Tiles see only parts of the image, but use the same experts and low frequencies."""
     fuser = fusion.Fuser(*fusion.load("general"))
     a, b = (ndimage.gaussian_filter(smooth(seed, 128, 192), 1) for seed in range(2))
     whole = fuser.luma(a, b, max_memory=10**12)
@@ -237,7 +236,7 @@ def test_tiles_share_what_the_gate_sees(path):
 
 @pytest.mark.parametrize("window", [0, 64])
 def test_what_the_gate_sees_of_tiles_is_what_it_sees_of_the_whole(tmp_path, window):
-    """Where a feature depends on its pixel alone, there is no difference between the two."""
+    """The two are equal if each feature depends on its own pixel alone."""
     cfg, params = weight_files.make(tmp_path / "x.safetensors", gate_window=window)
     fuser, seen = fusion.Fuser(cfg, params), []
 

@@ -1,4 +1,4 @@
-"""The term on brightness against NumPy and SciPy."""
+"""The loss term on brightness, against NumPy and SciPy."""
 
 import jax
 import jax.numpy as jnp
@@ -21,15 +21,16 @@ def test_intensity(rule):
     assert float(intensity.intensity_loss(*images(), rule)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_each_pair_by_the_rule_of_its_task():
+@pytest.mark.parametrize(("by_task", "focus"), [("task", "sharper"), ("task_mean", "mean")])
+def test_each_pair_by_the_rule_of_its_task(by_task, focus):
     f, a, b = images()
     task = jnp.array([2, 0])
     apart = [
         float(intensity.intensity_loss(f[i : i + 1], a[i : i + 1], b[i : i + 1], rule))
-        for i, rule in enumerate(("sharper", "max"))
+        for i, rule in enumerate((focus, "max"))
     ]
     assert (TASKS[2], TASKS[0]) == ("mfif", "ivif")
-    loss = intensity.intensity_loss(f, a, b, "task", task)
+    loss = intensity.intensity_loss(f, a, b, by_task, task)
     assert float(loss) == pytest.approx(np.mean(apart), rel=1e-5)
 
 

@@ -167,7 +167,7 @@ def slopes(options, source, leaves):
 @pytest.mark.parametrize("crop", CROPS)
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_slopes_stay_moderate(options, crop, level):
-    """Also where images and features have no contrast, or are nothing at all."""
+    """Even where images and features have no contrast or are zero everywhere."""
     source, maps = CROPS[crop](), jnp.full((1, 16, 16, 4), level, jnp.float32)
     weights = jnp.array([[0.5, 0.5, 0.0, 0.0]])
     aux = Aux(maps, maps, maps, jnp.stack([maps] * 4), weights, weights, jnp.zeros(()))

@@ -105,7 +105,7 @@ def qabf(a, b, f):
 
 
 def nabf(a, b, f):
-    """Pixel by pixel, as Shreyamsha Kumar's program goes."""
+    """Pixel by pixel, as in Shreyamsha Kumar's program."""
 
     def edges(image):
         image = np.pad(image.astype(float), 1, mode="reflect")
@@ -135,7 +135,7 @@ def nabf(a, b, f):
 
 
 def mef_ssim(a, b, f, scales=3):
-    """Patch by patch, as Ma's program goes, over the scales that fit."""
+    """Patch by patch, as in Ma's program, over the scales that fit."""
     u = np.arange(11) - 5
     window = np.exp(-(u[:, None] ** 2 + u[None] ** 2) / (2 * 1.5**2))
     window /= window.sum()
@@ -166,7 +166,7 @@ def mef_ssim(a, b, f, scales=3):
         padded = [np.pad(x, ((0, 1), (0, 1)), mode="edge") for x in (a, b, f)]
         a, b, f = (signal.convolve2d(x, np.ones((2, 2)) / 4, "valid")[::2, ::2] for x in padded)
     weights = weights[: len(scores)] / weights[: len(scores)].sum()
-    return np.prod(np.maximum(scores, 0) ** weights)  # The program would go complex.
+    return np.prod(np.maximum(scores, 0) ** weights)  # negative scores turn complex in the program
 
 
 def ssim(x, y, data_range=2):
@@ -203,7 +203,7 @@ def test_mef_ssim_of_one_scale():
 
 
 def test_edges_of_equal_strength_are_found_on_integers():
-    # Steps of (3, 4) and (5, 0) have one strength: the quirk of Qabf hangs on an exact tie.
+    # Gradients (3, 4) and (5, 0) are equally strong: Qabf's quirk depends on an exact tie.
     y, x = np.mgrid[:40, :40]
     a, f = (3 * x + 4 * y).astype(np.uint8) // 2, (5 * x).astype(np.uint8) // 2
     for fused in (f, a, f.T.copy()):
@@ -238,7 +238,7 @@ def test_all_flat(level):
     expected = dict.fromkeys(("EN", "SD", "SF", "AG", "MI", "Nabf"), 0.0)
     expected |= {"VIF": 2.0, "SSIM": 2.0, "MS_SSIM": 1.0}
     if level:
-        # The zero padding makes a border edge; around black there is none, and no Qabf.
+        # Zero padding makes an edge at the border, except for black images, which have no Qabf.
         expected["Qabf"] = 0.97533
     # CC and SCD are undefined.
     assert scores == pytest.approx(expected, abs=1e-5)
@@ -260,7 +260,7 @@ def test_flat_fused_or_flat_source():
 
 
 def test_large_image_keeps_its_digits():
-    # 2 megapixels with a bright mean: where a plain float32 sum drifts.
+    # 2 megapixels with a bright mean, over which a plain float32 sum drifts.
     f = (200 + np.random.default_rng(0).integers(0, 9, (1200, 1700))).astype(np.uint8)
     assert float(gradient.standard_deviation(f)) == pytest.approx(np.std(f.astype(float)), rel=1e-5)
     assert float(gradient.spatial_frequency(f)) == pytest.approx(spatial_frequency(f), rel=1e-5)

@@ -1,4 +1,4 @@
-"""The metrics beyond the paper's, and the dialects, against float64 definitions of their own."""
+"""The metrics beyond the paper's, and the dialects, against independent float64 definitions."""
 
 import functools
 import math
@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 
 from smc_jax import metrics
 
-# Information: histograms, and joint ones as dense tables.
+# Information: histograms, the joint ones as dense tables.
 
 
 def table(x, y):
@@ -41,7 +41,7 @@ def nmi(a, b, f):
 
 
 def stretch(x):
-    """Python's floats are the doubles of the published code."""
+    """Stretches levels to 0..255, in Python floats: the published code computes in doubles too."""
     low, high = int(x.min()), int(x.max())
     levels = {v: math.floor((v - low) / (high - low) * 255 + 0.5) for v in range(low, high + 1)}
     return np.vectorize(levels.get)(x)
@@ -104,7 +104,7 @@ def gaussian_ssim(x, y, data_range=255.0):
 
 
 def ssim_tang(a, b, f):
-    # scikit-image leaves 5 border pixels out, MATLAB repeats the border.
+    # scikit-image leaves out 5 pixels at the border; MATLAB repeats the border.
     a, b, f = (np.pad(x, 5, mode="edge") for x in (a, b, f))
     return (gaussian_ssim(a, f, 1.0) + gaussian_ssim(b, f, 1.0)) / 2
 
@@ -134,7 +134,7 @@ def ag_tang(f):
 
 
 def q_g(a, b, f):
-    """Pixel by pixel, as the published code goes."""
+    """Pixel by pixel, as in the published code."""
 
     def edges(x):
         gx, gy = sobel(x, "constant")
@@ -156,7 +156,7 @@ def q_g(a, b, f):
 
 
 def labf(a, b, f, lost=lambda gf, ga, gb: gf <= ga or gf <= gb):
-    """Pixel by pixel, as Shreyamsha Kumar's program goes."""
+    """Pixel by pixel, as in Shreyamsha Kumar's program."""
 
     def edges(x):
         v, h = (g / 8 for g in sobel(x, "mirror"))
@@ -168,7 +168,7 @@ def labf(a, b, f, lost=lambda gf, ga, gb: gf <= ga or gf <= gb):
         losses = 0.0
         for g, t in ((ga[at], ta[at]), (gb[at], tb[at])):
             ratio = min(g, gf[at]) / max(g, gf[at]) if min(g, gf[at]) > 0 else 0.0
-            # Angles are known up to half a turn.
+            # Angles count modulo half a turn.
             turn = abs((t - tf[at] + math.pi / 2) % math.pi - math.pi / 2)
             turn = abs(turn - math.pi / 2) * 2 / math.pi
             by_strength = 0.9999 / (1 + math.exp(-19 * (ratio - 0.5)))
@@ -225,12 +225,12 @@ def ms_ssim_sum(a, b, f):
         x, y, product = x.astype(float), f.astype(float), 1.0
         for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
             if scale:
-                # In front, as torch's avg_pool2d with a padding of 1.
+                # Padded in front, as torch's avg_pool2d does with a padding of 1.
                 x, y = (np.pad(z, [(side % 2, 0) for side in z.shape]) for z in (x, y))
                 x, y = ((z[::2] + z[1::2]) / 2 for z in (x, y))
                 x, y = ((z[:, ::2] + z[:, 1::2]) / 2 for z in (x, y))
             last = ssim_map(x, y, 11, 2.55**2, 7.65**2).mean()
-            # Luminance is 1 where both means are moved far away.
+            # So large a c1 makes the luminance 1.
             structure = ssim_map(x + 1e5, y + 1e5, 11, 1e30, 7.65**2).mean()
             product *= (last if scale == 4 else structure) ** weight
         total += product
@@ -247,7 +247,7 @@ def window_of(n):
 
 
 def moments(x, y, n):
-    """Means, variances and covariance window by window: centred, so that flat is exactly 0."""
+    """Means, variances and covariance by window, centred so that flat ones have exactly 0."""
     window, (x, y) = window_of(n), (z.astype(float) for z in (x, y))
     patches = [np.lib.stride_tricks.sliding_window_view(z, (n, n)) for z in (x, y)]
     origin = [p[..., :1, :1] for p in patches]
@@ -314,7 +314,7 @@ def q_c(a, b, f):
 
 
 def frequencies(h, w):
-    """Cycles an image in both directions."""
+    """Cycles per image along both axes."""
     return np.fft.fftfreq(h)[:, None] * h, np.fft.fftfreq(w)[None] * w
 
 
@@ -407,7 +407,7 @@ def differences(x):
 
 
 def thin_edges(x):
-    """Pixel by pixel, as MATLAB's documentation and its code for embedded targets say."""
+    """Pixel by pixel, as in MATLAB's documentation and its code for embedded targets."""
     gx, gy = (np.abs(g) for g in sobel(x, "nearest"))
     square = gx**2 + gy**2
     edge, cutoff = np.zeros(x.shape), 4 * square.mean()

@@ -59,7 +59,7 @@ IMAGES = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(IMAGES, st.sampled_from([2, 3, 9, 256]), st.sampled_from([1, 3]))
 def test_ranges_and_symmetry(rng, levels, size):
-    """Images of few levels and large pixels, where ties and flat windows are many."""
+    """Few levels and large pixels give many ties and flat windows."""
 
     def image():
         x = rng.integers(0, levels, (-(-H // size), -(-W // size))) * 255 // (levels - 1)
@@ -85,7 +85,7 @@ def test_a_fused_image_that_equals_both_sources():
 
 
 UNDEFINED = {
-    # Which of the images are flat: what then has no value, at 21 x 24 pixels.
+    # The images that are flat, and the metrics that are then undefined, at 21 x 24 pixels.
     "fused": ["CC", "Q_C", "Q_CB", "Q_CV"],
     "a": ["CC", "SCD", "Q_CB", "Q_CV"],
     "a, b": ["CC", "SCD", "Q_TE", "Q_Y", "Q_C", "Q_CB", "Q_CV"],
@@ -130,7 +130,7 @@ def test_too_small():
 
 
 def test_shapes_that_differ():
-    # Where no test checks the types.
+    # Without the type checks that the tests add, which would fail first.
     evaluate = inspect.unwrap(metrics.evaluate)
     with pytest.raises(ImageError, match=r"of one shape, .* not \(\d+, \d+\), \(17, 20\), "):
         evaluate(A, A[:17, :20], A)
@@ -200,7 +200,7 @@ def test_dialects():
 
 
 def pattern():
-    """Three images of whole-number formulas, the same everywhere."""
+    """Three images from integer formulas, identical on every machine."""
     y, x = np.mgrid[:H, :W]
     a = (x * y + 7 * x) % 200
     b = (x - 10) ** 2 + (y - 15) ** 2 // 2

@@ -50,6 +50,8 @@ REFERENCES = (
         ("pytorch-msssim", "MS_SSIM_sum"): of("MS_SSIM_sum"),
     }
 )
+IN_OCTAVE = ("MS_SSIM", "MEF_SSIM", "Nabf_as_called", "Nabf_argorder_fixed")
+"""Metrics of Tang's evaluator that are slow in Octave: there are only two values of each."""
 TOLERANCES = {
     "Nabf_as_called": {"abs": 1e-7},
     "Nabf_argorder_fixed": {"abs": 1e-7},
@@ -57,7 +59,7 @@ TOLERANCES = {
     "SSIM_dr2_as_published": {"abs": 3e-4},
     "SSIM_gauss11_sum": {"abs": 1e-5},
     "MS_SSIM_sum": {"abs": 1e-5},
-    # On black background the reference divides one rounding error by another.
+    # On a black background the reference divides one rounding error by another.
     "QCB": {"rel": 2e-3},
 }
 
@@ -72,7 +74,7 @@ def test_equals_the_reference(repository, name):
         images = opened(row["dataset"], row["name"], row["fused_kind"])
         value, expected = float(REFERENCES[repository, name](*images)), float(row["value"])
         if np.isnan(expected):
-            # The reference has no number where the background is flat; ours leaves it out.
+            # The reference is NaN where the background is flat; ours leaves such windows out.
             assert name in ("QY", "QC")
             assert 0 < value < 1
         else:
@@ -81,7 +83,7 @@ def test_equals_the_reference(repository, name):
                 tolerance = {"rel": 1e-5}
             assert value == pytest.approx(expected, **tolerance), row
         compared += 1
-    assert compared in (2, 13, 40)
+    assert compared == (2 if name in IN_OCTAVE else {TANG: 13, LIU: 13}.get(repository, 40))
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The network: its size, its parts, and what must hold whatever its parameters are."""
+"""The network: its size, its parts, and what must hold for any parameters."""
 
 import functools
 
@@ -87,7 +87,7 @@ def test_each_image_has_its_own_experts():
     np.testing.assert_allclose(moe.all_experts(run, weights, a, b, routing)[0], fused, rtol=1e-6)
 
 
-def test_noise_only_in_training(small):
+def test_noise_chooses_experts_and_leaves_the_importance(small):
     network, params = small
     a, b = images()
 
@@ -103,7 +103,7 @@ def test_noise_only_in_training(small):
 
 @pytest.fixture(scope="module")
 def gradient(small):
-    """The gradient of something that all parts of the network take part in."""
+    """The gradient of a loss that depends on every part of the network."""
     network, params = small
 
     def loss(params, a, b):
@@ -139,7 +139,7 @@ def test_each_branch_can_be_switched_off(small, branch):
 
 @pytest.mark.parametrize("branch", ["sc_scan", "fr_scan"])
 def test_global_branches_relate_every_pixel_to_every_other(branch):
-    """One corner's features answer to the opposite corner, which no convolution here reaches."""
+    """A corner's features depend on the opposite corner, which no convolution here reaches."""
     switches = {"local": False, "sc_scan": False, "fr_scan": False} | {branch: True}
     module = mafe.MAFE(8, 4, 2, 2, **switches)
     features = jax.random.normal(jax.random.key(0), (1, 16, 16, 8))
@@ -175,7 +175,7 @@ def test_quadrants_see_a_seam_only_without_halo():
     with_halo, literal = mafe.Local(halo=True), mafe.Local(halo=False)
     params = with_halo.init(jax.random.key(1), x)
     difference = np.abs(with_halo.apply(params, x) - literal.apply(params, x)).max((0, 3))
-    # Quadrants of an odd height meet between rows 8 and 9, those of 16 columns between 7 and 8.
+    # Quadrants of 17 rows meet between rows 8 and 9, those of 16 columns between 7 and 8.
     seam = np.zeros((17, 16), bool)
     seam[8:10], seam[:, 7:9], seam[16] = True, True, True
     assert (difference[~seam] == 0).all()
@@ -194,12 +194,12 @@ def test_residual_is_added_to_the_mean_and_no_more_than_white_is_seen(small, tra
     assert (fused == 1).any()
 
 
-def test_what_is_beyond_black_or_white_is_not_shown_but_led_back():
+def test_saturate_keeps_gradients_that_lead_back():
     image = jnp.array([-0.5, -0.5, 0.0, 0.4, 1.0, 1.5, 1.5]).reshape(1, 1, 7, 1)
     slope = jnp.array([-2.0, 3.0, 3.0, 5.0, -2.0, -2.0, 3.0]).reshape(image.shape)
-    found, backward = jax.vjp(model.shown, image)
+    found, backward = jax.vjp(model.saturate, image)
     np.testing.assert_array_equal(found, np.clip(image, 0, 1))
-    # A descent goes against the slope.
+    # Gradient descent moves against the slope.
     np.testing.assert_array_equal(backward(slope)[0].ravel(), [-2, 0, 3, 5, -2, 0, 3])
 
 

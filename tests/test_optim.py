@@ -1,4 +1,4 @@
-"""Learning rates against numbers worked out by hand."""
+"""Learning rates, Adam's first step and clipping against numbers worked out by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ def test_clipping_limits_the_global_norm():
     )
     forms = [jax.tree.structure(t.init(gradient)) for t in (free, clipped)]
     assert forms[0] == forms[1], "a run could not resume with another limit"
-    # The second moment remembers how long the gradient was.
+    # With b2 = 0 the second moment is the square of the clipped gradient.
     _, state = clipped.update(gradient, clipped.init(gradient), gradient)
     nu = optax.tree.get(state, "nu")
     assert float(optax.tree.sum(nu)) == pytest.approx(1.0, rel=1e-5)

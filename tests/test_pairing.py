@@ -1,4 +1,4 @@
-"""Which files of a folder are pairs, and what is said of the others."""
+"""Which files of a folder form pairs, and what is reported about the others."""
 
 import numpy as np
 import pytest

@@ -16,13 +16,13 @@ try:
 except ImportError:  # jax < 0.12
     from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
-# Ends of chunks, carry and outputs; ends of the adjoint, its carry, and gradients.
+# Forward: ends of chunks, carry, outputs. Backward: ends of the adjoint, its carry, gradients.
 KERNELS = 6
 
 
 @pytest.fixture
 def interpreted(monkeypatch):
-    """Kernels run in the interpreter for as long as a test takes."""
+    """Runs the kernels in the interpreter during a test."""
     functions = (
         functools.partial(function, interpret=InterpretGPUParams())
         for function in (pallas.forward, pallas.backward)
@@ -33,7 +33,7 @@ def interpreted(monkeypatch):
     analytic._function.cache_clear()
 
 
-# batch, tokens, groups, channels a group, state; the chunk; whether in reverse.
+# (batch, tokens, groups, channels per group, state), chunk, whether in reverse.
 SHAPES = {
     "one token": ((1, 1, 1, 3, 2), 64, False),
     "prime length, two groups": ((2, 67, 2, 4, 2), 64, True),
@@ -74,7 +74,7 @@ def test_chunks_of_more_states_than_a_block_holds(monkeypatch, reverse):
 
 @pytest.mark.usefixtures("interpreted")
 def test_gradient_under_vmap():
-    """Also where some arguments are shared by what is mapped."""
+    """Even where the mapped scans share some arguments."""
     x, dt, A, B, C, D, *_ = draw(3, 10, 2, 4, 2)
     rates = jnp.stack([A, 2 * A, 3 * A])
 
@@ -99,12 +99,12 @@ def loss(*arguments, **options):
         ((1, 512, 1, 128, 16), KERNELS),
         ((2, 67, 8, 32, 16), KERNELS),
         ((70, 64, 1, 1, 4), KERNELS),
-        # Each carry takes two walks over parts, and one from part to part.
+        # Each carry takes three kernels: two walks over parts, and one from part to part.
         ((1, 64 * 129, 1, 32, 5), KERNELS + 4),
     ],
 )
 def test_compiles_for_a_gpu(shape, wanted):
-    """As far as is possible where there is none: the kernels become machine-independent code."""
+    """As far as possible without one: the kernels become machine-independent code."""
     *arguments, _, _, _ = draw(*shape)
     lowered = (
         jax.jit(jax.grad(loss, range(6))).trace(*arguments).lower(lowering_platforms=("cuda",))
@@ -124,7 +124,7 @@ def test_other_platforms_are_named(platforms):
 
 @pytest.fixture
 def hopper(monkeypatch):
-    """As if this machine had a GPU that the kernels are for."""
+    """Pretends that this machine has a GPU that the kernels support."""
     monkeypatch.setattr(platforms, "has_kernels", lambda: True)
 
 
@@ -133,7 +133,7 @@ def automatic(x, dt, A, B, C):
 
 
 def kernels_in(function, arguments, **placed):
-    jax.clear_caches()  # What was lowered would be lowered alike, for another GPU too.
+    jax.clear_caches()  # Otherwise a cached lowering would be reused for another GPU.
     shapes = (jax.ShapeDtypeStruct(v.shape, v.dtype) for v in arguments)
     traced = jax.jit(function, **placed).trace(*shapes)
     return traced.lower(lowering_platforms=("cuda",)).as_text().count("@mosaic_gpu_v2")

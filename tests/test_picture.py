@@ -21,7 +21,7 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 def tags(turned=1):
     exif = Image.Exif()
     exif[0x010F], exif[0x8298], exif[0x0112] = "Maker", "Owner", turned
-    exif[0x8769] = {0x829A: 0.5}  # the time of exposure
+    exif[0x8769] = {0x829A: 0.5}  # exposure time
     exif[0x8825] = {1: "N"}
     return exif
 
@@ -57,7 +57,7 @@ def test_the_preview_of_a_source_is_not_kept(tmp_path):
     assert kept[0x010F] == "Maker"
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow's
+@pytest.mark.filterwarnings("ignore")  # Pillow's warnings
 def test_damaged_exif_is_left_out(tmp_path):
     source = save(tmp_path / "a.jpg", RGB, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert source.exif == b""

@@ -1,4 +1,4 @@
-"""The picture of a run's curves."""
+"""The plot of the curves of runs."""
 
 import io
 import json

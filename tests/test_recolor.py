@@ -14,7 +14,7 @@ DEEP = RNG.integers(0, 65536, (5, 7), dtype=np.uint16)
 @pytest.mark.parametrize("grey", [GREY, np.stack([GREY] * 3, -1)])
 def test_recolor_takes_the_color_source(grey, swap):
     sources = (RGB, grey) if swap else (grey, RGB)
-    # With the luma that the colour source has, it must come back itself.
+    # With the luma of the colour source, the result must be that source.
     np.testing.assert_array_equal(recolor(color.luma(RGB), *sources), RGB)
 
 
@@ -47,7 +47,7 @@ def test_recolor_of_two_color_sources():
 
 
 def test_recolor_of_focus_settings():
-    """Pixels that were taken over come out as they were, and what lies between, between."""
+    """Pixels taken over from a source keep their colour; the mean luma gets the mean colour."""
     a, b = (RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(2))
     from_a = RNG.random((64, 64)) < 0.5
     y = np.where(from_a, color.luma(a), color.luma(b))
@@ -61,7 +61,7 @@ def test_recolor_of_focus_settings():
 
 
 def test_recolor_keeps_luma_that_cannot_be_shown_in_full_colour():
-    """Bright or dark, a strong hue gives way, and stays the same hue."""
+    """Where the luma is bright or dark, a strong colour is weakened but keeps its hue."""
     red = np.zeros((8, 8, 3), np.uint8)
     red[..., 0] = 255
     grey = np.zeros((8, 8), np.uint8)
@@ -82,23 +82,23 @@ def test_recolor_of_exposures():
         return np.abs(recolor(y, *sources, task) - scene).mean()
 
     assert error(dark, bright, task="meif") < error(dark, bright) / 2
-    # Sources that are as bright as the result have its colour already.
+    # Sources that are as bright as the result already have its colour.
     assert error(scene, scene, task="meif") < 1e-6
-    # What is clipped says little, whether a false hue is left of it or none.
+    # A clipped source counts little, whether it shows a false hue or none.
     yellow = np.ones_like(scene) * [1, 1, 0.5]
     for clipped in (yellow, np.ones_like(scene)):
         assert error(dark, clipped, task="meif") < error(dark, clipped) / 2
 
 
 def test_recolor_of_exposures_that_are_too_bright_for_their_colour():
-    """Brighter, the red around a lamp is orange, and a blue sky as cyan as it is violet."""
+    """When brightened, the red around a lamp turns orange, and a blue sky does not turn violet."""
     white = np.uint8([[[255, 252, 240]]])
     for dark, y in (([60, 20, 0], 0.8), ([100, 135, 185], 0.85)):
         found = recolor(np.float32([[y]]), np.uint8([[dark]]), white, "meif")
         assert np.abs(color.luma(found) - y).max() < 1 / 255
         red, green, blue = found[0, 0].astype(int)
         assert (abs(red - green) < 0.8 * (green - blue)) if red > blue else green > red + 20
-    # Twice the light, as the sensor has it.
+    # Twice the light, as a sensor would record it.
     light = RNG.uniform(0.1, 0.9, (16, 24, 3)).astype(np.float32)
     longer = np.minimum(2 * light, 1)
     found = recolor(color.luma(longer), light, np.ones_like(light), "meif")
@@ -106,7 +106,7 @@ def test_recolor_of_exposures_that_are_too_bright_for_their_colour():
 
 
 def test_recolor_makes_no_colour_of_noise():
-    """In the dark, a chroma is strengthened no further than some times."""
+    """In the dark, a chroma becomes less than three times as strong."""
     dark = RNG.uniform(0, 0.02, (16, 24, 3)).astype(np.float32)
     y = np.full((16, 24), 0.5, np.float32)
     found = color.chroma(recolor(y, dark, np.ones_like(dark), "meif"))
@@ -114,7 +114,7 @@ def test_recolor_makes_no_colour_of_noise():
 
 
 def test_recolor_leaves_no_grey_where_a_colour_is_made_no_stronger():
-    """Around a lamp: one source too dark for a strong colour, red clipped in the other."""
+    """Around a lamp, one source is too dark for a strong colour, and red clips in the other."""
     dark, bright = np.uint8([[[53, 17, 6]]]), np.uint8([[[254, 154, 35]]])
     red, _, blue = recolor(np.float32([[0.45]]), dark, bright, "meif")[0, 0]
     assert blue < 0.25 * red

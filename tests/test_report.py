@@ -13,7 +13,7 @@ from smc_jax.report import contact_sheet, tables
 from smc_jax.report.comparison import compare, text
 from smc_jax.report.scene import Scene
 
-# Nabf counts downwards. Partial has a single pair, which would win everything.
+# Lower is better for Nabf. Partial has a single pair, on which it would win everything.
 SCORES = {
     "Average": {
         "x": {"EN": 1.0, "SD": 20.0, "Nabf": 0.1},
@@ -46,7 +46,7 @@ def test_means_and_places():
     assert got.metrics == ["EN", "SD", "Nabf"]
     assert got.complete == ["Average", "Ours_1", "Third"]
     assert got.means["Ours_1"] == {"EN": 4, "SD": 11, "Nabf": 0.15}
-    # Ours_1 and Third read alike in Nabf (0.150), as they do in SD.
+    # Ours_1 and Third are equal as printed in Nabf (0.150), and in SD.
     assert got.places == {
         "Average": {"EN": 3, "SD": 1, "Nabf": 1},
         "Ours_1": {"EN": 1, "SD": 2, "Nabf": 2},
@@ -74,7 +74,7 @@ def test_a_method_that_lacks_one_score_is_not_placed_there():
         "Partial": {},
         "Third": {"EN": 1, "SD": 3},
     }
-    # Among the complete ones, of which Ours_1 is the best in EN.
+    # Ranks are among the complete methods, of which Ours_1 is the best in EN.
     assert got.ranks == {"Average": pytest.approx(4 / 3), "Ours_1": pytest.approx(5 / 3)}
 
 
@@ -96,7 +96,7 @@ def test_intervals_are_those_of_resampled_means():
 
 
 def signed_rank_p(differences):
-    """By all the signs that the differences could have had."""
+    """The exact p-value, from all signs that the differences could have had."""
     ranks = np.argsort(np.argsort(np.abs(differences))) + 1
     signs = np.array(list(itertools.product((0, 1), repeat=len(ranks))))
     centre = ranks.sum() / 2

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import results
 from benchmarks.results import DECIMALS, RANKED, Row
-from smc_jax import color, files
+from smc_jax import files, image_files
 from smc_jax.errors import ConfigError
 
 README = Path(__file__).parents[1] / "README.md"
@@ -30,7 +30,7 @@ def test_ranks():
     ]
     eight = len(RANKED)
     assert results.ranks(rows) == {
-        # Behind `one` in seven of eight, which its equal MI is not, and behind `other` in SF.
+        # Behind `one` in seven of eight metrics, since MI ties, and behind `other` in SF.
         "ours": 1 + (eight - 1 + 1) / eight,
         "ours too": 1.0,
         "one": 1 + 1 / eight,
@@ -63,12 +63,12 @@ def test_a_line_of_the_summary():
 
 @pytest.fixture
 def measured(tmp_path, monkeypatch):
-    """Two pairs, and how often they were scored; `scored` is how many of them could be."""
+    """Two pairs and a fake evaluation: `calls` counts its runs, `scored` the pairs it scores."""
     state = SimpleNamespace(pairs=tmp_path / "pairs", out=tmp_path / "out", calls=0, scored=2)
     monkeypatch.setitem(results.SETS, "Lytro", results.SETS["Lytro"]._replace(pairs=2))
     for side in "ab":
         for name in "xy":
-            color.write(state.pairs / side / f"{name}.png", np.zeros((4, 4), np.uint8))
+            image_files.write(state.pairs / side / f"{name}.png", np.zeros((4, 4), np.uint8))
 
     def main(out, **_):
         state.calls += 1
@@ -85,7 +85,7 @@ def test_pairs_are_scored_once_and_again_when_they_change(measured):
         return results.scored(measured.out, "Lytro", "mfif", measured.pairs)["Max"]["MI"]
 
     assert (found(), found()) == (1.0, 1.0)
-    color.write(measured.pairs / "b/x.png", np.ones((4, 4), np.uint8))
+    image_files.write(measured.pairs / "b/x.png", np.ones((4, 4), np.uint8))
     assert (found(), found()) == (2.0, 2.0)
 
 

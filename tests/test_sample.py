@@ -6,12 +6,12 @@ pytest.importorskip("skimage", reason="the sample is made from the photographs o
 
 from data_prep import defocus, exposure, sample
 from data_prep.folder import BuildError
-from smc_jax import color, data, pairing
+from smc_jax import color, data, image_files, pairing
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """The pairs and data sets of two small scenes, and their folder."""
+    """The folder with the pairs and data sets of two small scenes."""
     folder = tmp_path_factory.mktemp("sample")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample, "SCENES", few())
@@ -28,7 +28,8 @@ def few():
 
 def load(folder, task, split, name):
     return [
-        color.read(folder / "pairs" / task / split / s / f"{name}.png") for s in ("a", "b", "gt")
+        image_files.read(folder / "pairs" / task / split / s / f"{name}.png")
+        for s in ("a", "b", "gt")
     ]
 
 
@@ -109,7 +110,7 @@ def test_a_plane_is_blurred_as_a_whole(render):
 
 @pytest.fixture
 def square():
-    """A near white square before a far black wall: light and disparity."""
+    """Light and disparity of a near white square in front of a far black wall."""
     disparity = np.zeros((60, 60), np.float32)
     disparity[20:40, 20:40] = 1
     return disparity[..., None].copy(), disparity
@@ -134,7 +135,7 @@ def test_the_seam_that_mixes_both_sides_is_not_smeared(square):
 def test_a_near_edge_out_of_focus_lets_the_wall_through(square):
     light, disparity = square
     found = defocus.stepped(light, disparity, 0.0, 6.0)[..., 0]
-    # Half of the disk sees past the middle of the edge, from both sides alike.
+    # At the edge half of the disk sees past it, so the profile is point symmetric.
     profile = found[30, 10:30]
     assert (np.diff(profile) > -1e-3).all()
     np.testing.assert_allclose(profile + profile[::-1], 1, atol=0.02)
@@ -160,14 +161,14 @@ def test_a_slope_blurs_by_its_depth():
 def test_scenes():
     assert len({s.file for s in sample.SCENES}) == len(sample.SCENES)
     assert {s.split for s in sample.SCENES} == {"train", "test"}
-    # Both are views of one scene; only one of them may be used at all.
+    # The left and right views show one scene; only one of them may be used.
     assert "motorcycle_right.png" not in {s.file for s in sample.SCENES}
     for file in (*(s.file for s in sample.SCENES), *sample.DISPARITY.values()):
         assert (sample._shipped() / file).is_file()
 
 
 def test_measured_depth():
-    photograph = color.read(sample._shipped() / "motorcycle_left.png")
+    photograph = image_files.read(sample._shipped() / "motorcycle_left.png")
     found = sample.measured_depth("motorcycle_disp.npz", photograph)
     assert found.shape == photograph.shape[:2]
     assert (found.min(), found.max()) == (0, 1)
@@ -194,7 +195,7 @@ def test_depth_is_smooth_and_follows_the_tilt():
 def test_multi_focus(written, split, name):
     a, b, gt = load(written, "mfif", split, name)
     file = "coins.png" if name == "coins_0" else "chelsea.png"
-    np.testing.assert_array_equal(gt, color.read(sample._shipped() / file))
+    np.testing.assert_array_equal(gt, image_files.read(sample._shipped() / file))
     assert a.shape == b.shape == gt.shape
     near, far, whole = map(sharpness, (a, b, gt))
     blurred_a, blurred_b = near < 0.5 * whole, far < 0.5 * whole
@@ -202,7 +203,7 @@ def test_multi_focus(written, split, name):
     assert 0.2 < blurred_a.mean() < 0.8
     assert 0.2 < blurred_b.mean() < 0.8
     assert (blurred_a & blurred_b).mean() < 0.2
-    # Focus moves details, not brightness.
+    # Focus changes details, not brightness.
     for image in (a, b):
         assert color.luma(image).mean() == pytest.approx(color.luma(gt).mean(), abs=0.02)
 
@@ -260,7 +261,7 @@ def test_overwrite(tmp_path, monkeypatch):
     (tmp_path / "mine/mfif/train/a").mkdir(parents=True)
     with pytest.raises(BuildError, match="mine exists and was not written by this command"):
         sample.write(tmp_path / "mine", overwrite=True)
-    # Nothing is made if a data set is in the way.
+    # Nothing is written if a data set is in the way.
     (tmp_path / "data/sample_meif").mkdir(parents=True)
     with pytest.raises(BuildError, match="sample_meif exists"):
         sample.write(tmp_path / "new", tmp_path / "data")

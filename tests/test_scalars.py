@@ -1,4 +1,4 @@
-"""The selective scan of scalar tokens: by every method, in kernels, against a float64 loop."""
+"""The selective scan of scalar tokens, by every method and by kernels, against a float64 loop."""
 
 import functools
 
@@ -13,7 +13,7 @@ from smc_jax.selective_scan.softplus import softplus
 from tests.test_pallas import InterpretGPUParams
 from tests.test_selective_scan import error, token_loop
 
-# Groups, sequences, tokens, states; directions.
+# Groups, sequences, tokens, states, directions.
 SHAPES = {
     "one token": (1, 3, 1, 2, 2),
     "one direction": (2, 5, 8, 4, 1),
@@ -36,7 +36,7 @@ def draw(groups, sequences, length, states, directions, scale=1.0):
 
 
 def loop(x, ssm):
-    """y in float64, a sequence and a direction at a time."""
+    """Returns y in float64, one direction and one group at a time."""
     x, *ssm = (np.asarray(v, np.float64) for v in (x, *ssm))
     y = np.zeros_like(x)
     for direction, (slope, constant, rates, skips) in enumerate(zip(*ssm, strict=True)):
@@ -109,11 +109,11 @@ def test_under_vmap():
 
 @pytest.mark.parametrize(
     ("tokens", "states", "kernels"),
-    # Where no stride divides many tokens, shared memory does not hold the gradient's states.
+    # 101 is prime: with a stride of 1, shared memory does not hold the gradient's states.
     [(64, 4, 2), (64, 8, 2), (67, 4, 2), (101, 4, 13)],
 )
 def test_compiles_for_a_gpu(tokens, states, kernels):
-    """As far as is possible where there is none."""
+    """As far as possible without one."""
     arguments = draw(2, 300, tokens, states, 2)
     step = jax.jit(functools.partial(run, method="pallas"))
     text = step.trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()

@@ -15,17 +15,18 @@ import smc_jax
 from smc_jax.selective_scan import METHODS as ALL
 from smc_jax.selective_scan import analytic, selective_scan
 
-# Those that run on every platform; the kernels have tests of their own.
+# The methods that run on every platform; the kernels have their own tests.
 METHODS = [method for method in ALL if method != "pallas"]
 ANALYTIC = [method for method in analytic.METHODS if method != "pallas"]
-# Where no test checks the types.
+# Without the type checks that the tests add, which would fail first.
 unchecked = inspect.unwrap(selective_scan)
 NAMES = ("x", "dt", "A", "B", "C", "D", "initial_state")
 
 
 def token_loop(x, dt, A, B, C, D, start, dy, dend, reverse):
-    """y, the final state h, and the gradients of sum(y dy) + sum(h dend), in float64, a token and
-    a channel at a time.
+    """Runs the scan in float64, one token of one channel at a time.
+
+    Returns y, the final state h, and the gradients of sum(y dy) + sum(h dend).
     """
     x, dt, A, B, C, D, start, dy, dend = (
         np.asarray(v, np.float64) for v in (x, dt, A, B, C, D, start, dy, dend)
@@ -127,7 +128,7 @@ def test_equals_token_loop(method, shape, reverse):
 def test_any_shape_and_chunk(batch, length, groups, width, state, chunk, reverse, method):
     arguments = draw(batch, length, groups, width, state, seed=length)
     got = run(arguments, method=method, chunk=chunk, reverse=reverse)
-    # A sum of a few terms that cancel has fewer digits than those of the shapes above.
+    # Sums of few terms that cancel have fewer exact digits than those of the shapes above.
     check(got, token_loop(*arguments, reverse), value=1e-5, gradient=1e-4)
 
 
@@ -169,7 +170,7 @@ def test_vmap_equals_batch(method):
 
 def test_the_package_offers_the_function():
     assert smc_jax.selective_scan is selective_scan
-    assert set(smc_jax.__all__) <= set(dir(smc_jax))
+    assert all(hasattr(smc_jax, name) for name in smc_jax.__all__)
 
 
 def test_one_group_may_be_left_out():
@@ -181,7 +182,7 @@ def test_one_group_may_be_left_out():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_gradient_under_vmap(method):
-    """Also where some arguments are shared by what is mapped."""
+    """Even where the mapped scans share some arguments."""
     x, dt, A, B, C, D, *_ = draw(3, 20, 2, 4, 3)
     rates = jnp.stack([A, 2 * A, 3 * A])
 
@@ -198,7 +199,7 @@ def test_gradient_under_vmap(method):
 
 @pytest.mark.parametrize("method", ANALYTIC)
 def test_mapped_scans_share_one_call(method):
-    """However many there are, and whether mapped once or twice: nothing is run one by one."""
+    """Mapping twice adds no loop: the scans do not run one by one."""
     x, dt, A, B, C, *_ = draw(6, 20, 1, 4, 3)
 
     def one(x, dt, B, C):
@@ -218,7 +219,7 @@ def test_mapped_scans_share_one_call(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_two_halves_make_a_whole(method):
-    """The state handed on from one part of a sequence is all that the next needs of it."""
+    """The final state of one part of a sequence is all that the next part needs of it."""
     x, dt, A, B, C, D, start, *_ = draw(2, 50, 2, 3, 4)
     keep = {"return_final_state": True, "method": method}
     whole, end = selective_scan(x, dt, A, B, C, D, initial_state=start, **keep)
@@ -242,7 +243,7 @@ def test_reverse_is_a_scan_of_the_flipped_sequence(method):
 
 
 def test_gate_bias_and_softplus():
-    """The arguments of mamba-ssm's selective_scan_fn, by what they stand for."""
+    """Those arguments of mamba-ssm's selective_scan_fn do what their definitions say."""
     x, dt, A, B, C, D, *_ = draw(2, 10, 1, 4, 3)
     z = jnp.cos(x)
     bias = jnp.linspace(-2.0, 1.0, 4)
@@ -281,7 +282,7 @@ def test_auto_inside_other_transformations(transform):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("axis", ["batch", "channels"])
 def test_shard_map(method, axis):
-    """Inside, x varies over the mesh; what it does not say of the state or of A is made to."""
+    """Inside, x varies over the mesh, and arrays that do not, such as the state, are made to."""
     *arguments, _, _ = draw(2, 9, 1, 4, 3)
     arguments = arguments[:5]
     split, whole = (jax.P("m"), jax.P()) if axis == "batch" else (jax.P(None, None, "m"), jax.P())
@@ -318,7 +319,7 @@ def test_auto_is_exported_for_each_platform(platforms):
 
 
 def test_little_is_kept_for_the_gradient():
-    """Nothing of the size of all states, which is 16 times that of x here."""
+    """The temporary memory is less than that of all states, which is 16 times that of x here."""
     *arguments, _, _ = draw(1, 4096, 1, 8, 16)
 
     def loss(x, dt, A, B, C, D, _):
@@ -390,7 +391,7 @@ def test_arrays_of_numpy_will_do(method):
 
 @pytest.mark.parametrize("gradient", [False, True], ids=["forward", "gradient"])
 def test_a_program_for_any_batch(gradient, monkeypatch):
-    # It compares axes, which are not known.
+    # It would compare axes, but the size of the batch axis is unknown.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     x, dt, A, B, C, D = draw(3, 30, 1, 64, 16)[:6]
 

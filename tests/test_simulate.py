@@ -1,4 +1,4 @@
-"""Pairs simulated from photographs of one's own."""
+"""Pairs simulated from the user's own photographs."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from scipy import ndimage
 
 from data_prep import exposure, simulate
 from data_prep.folder import BuildError
-from smc_jax import color, pairing
+from smc_jax import color, image_files, pairing
 from smc_jax.errors import InputError
 
 
 def photograph(seed, size=(96, 128)):
-    """Colour with details everywhere."""
+    """A colour image with details everywhere."""
     noise = np.random.default_rng(seed).normal(size=(*size, 3))
     image = sum(s * ndimage.gaussian_filter(noise, (s, s, 0)) for s in (0.7, 4))
     return np.clip(128 + 45 * image / image.std(), 0, 255).astype(np.uint8)
@@ -22,7 +22,7 @@ def photograph(seed, size=(96, 128)):
 @pytest.fixture
 def photos(tmp_path):
     for seed in range(2):
-        color.write(tmp_path / "photos" / f"p{seed}.png", photograph(seed))
+        image_files.write(tmp_path / "photos" / f"p{seed}.png", photograph(seed))
     return tmp_path / "photos"
 
 
@@ -38,24 +38,28 @@ def test_each_photograph_is_focused_near_and_far(photos, tmp_path):
         assert sorted(pairing.images(tmp_path / "out" / side)) == names
     shares = []
     for name in names:
-        a, b, gt = (color.read(tmp_path / "out" / s / f"{name}.png") for s in ("a", "b", "gt"))
-        np.testing.assert_array_equal(gt, color.read(photos / f"{name[:2]}.png"))
+        a, b, gt = (
+            image_files.read(tmp_path / "out" / s / f"{name}.png") for s in ("a", "b", "gt")
+        )
+        np.testing.assert_array_equal(gt, image_files.read(photos / f"{name[:2]}.png"))
         near, far, whole = map(detail, (a, b, gt))
         for one, other in ((near, far), (far, near)):
             lost = one < 0.6 * whole
-            # What one has lost the other one has kept, but for what hides and seams. A small
-            # image may be drawn so little defocus that nothing is lost.
+            # What one source loses the other keeps, except at seams and around near objects. The
+            # defocus drawn for a small image may be so weak that nothing is lost.
             shares.append(lost.mean())
             assert (other[lost] > one[lost]).sum() >= 0.7 * lost.sum()
     assert 0.3 < np.mean(shares) < max(shares) < 0.95
-    first, second = (color.read(tmp_path / "out/a" / f"p0_{k}.png").astype(int) for k in (0, 1))
+    first, second = (
+        image_files.read(tmp_path / "out/a" / f"p0_{k}.png").astype(int) for k in (0, 1)
+    )
     assert np.abs(first - second).mean() > 0.5
 
 
 def test_exposures_and_the_same_again(photos, tmp_path):
     for out in ("one", "two"):
         simulate.write(photos, "meif", tmp_path / out, each=1)
-    dark, bright = (color.read(tmp_path / "one" / s / "p0_0.png") for s in ("a", "b"))
+    dark, bright = (image_files.read(tmp_path / "one" / s / "p0_0.png") for s in ("a", "b"))
     assert dark.mean() < 0.7 * photograph(0).mean() < photograph(0).mean() < bright.mean()
     for file in (tmp_path / "one").rglob("*.png"):
         again = tmp_path / "two" / file.relative_to(tmp_path / "one")
@@ -67,7 +71,7 @@ def test_objects_stand_out_of_a_smooth_background():
         disparity = simulate.objects((60, 80), np.random.default_rng(seed))
         near = disparity == disparity.max()
         assert 0.6 <= disparity.max() <= 1
-        # The near focus is set by more than 15 % of the pixels, the far one by as many.
+        # The nearest 15 % of the pixels set the near focus, the farthest 15 % the far focus.
         assert 0.16 < near.mean() < 0.84
         assert 0 <= disparity[~near].min() < disparity[~near].max() <= 0.15
 
@@ -103,7 +107,7 @@ def test_exposures_are_apart_by_stops_and_as_noisy_as_those_of_a_small_camera():
         dark, bright = (exposure.linear(np.atleast_3d(v)) for v in (a, b))
         assert 2 <= -np.log2(dark.mean() / light) <= 3
         assert 1.5 <= np.log2(bright.mean() / light) <= 2.5
-        # The light that a pixel gathers comes in electrons, one by one.
+        # A pixel counts electrons, so the noise is the square root of their number.
         assert bright.std() == pytest.approx(np.sqrt(bright.mean() / simulate.SMALL), rel=0.1)
 
 
@@ -128,9 +132,9 @@ def test_exposures_are_apart_by_unequal_stops():
 
 def test_equal_photographs_make_unlike_pairs(tmp_path):
     for name in ("one", "two"):
-        color.write(tmp_path / "photos" / f"{name}.png", photograph(0))
+        image_files.write(tmp_path / "photos" / f"{name}.png", photograph(0))
     simulate.write(tmp_path / "photos", "mfif", tmp_path / "out", each=1)
-    one, two = (color.read(tmp_path / f"out/a/{n}_0.png").astype(int) for n in ("one", "two"))
+    one, two = (image_files.read(tmp_path / f"out/a/{n}_0.png").astype(int) for n in ("one", "two"))
     assert np.abs(one - two).mean() > 0.5
 
 
@@ -158,15 +162,15 @@ def test_bad_input(photos, tmp_path):
     with pytest.raises(BuildError, match="lies in --out"):
         simulate.write(out / "gt", "meif", out, overwrite=True)
     assert simulate.write(photos, "meif", out, each=2, overwrite=True) == 4
-    # Pairs of the user's own are never replaced, nor what was put beside those of this command.
+    # The user's own pairs are never replaced, nor files put beside the pairs of this command.
     for side in ("a", "b", "gt"):
-        color.write(tmp_path / f"mine/{side}/x_0.png", photograph(0))
+        image_files.write(tmp_path / f"mine/{side}/x_0.png", photograph(0))
     with pytest.raises(BuildError, match="was not written by this command"):
         simulate.write(photos, "meif", tmp_path / "mine", overwrite=True)
     (out / "notes.txt").write_text("x")
     with pytest.raises(BuildError, match=r"out holds notes\.txt, not of this command"):
         simulate.write(photos, "meif", out, overwrite=True)
-    color.write(photos / "p3.png", photograph(0)[:20])
+    image_files.write(photos / "p3.png", photograph(0)[:20])
     with pytest.raises(BuildError, match=r"p3\.png is 128x20; it needs 32x32 at least"):
         simulate.write(photos, "meif", tmp_path / "small")
 

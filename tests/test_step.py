@@ -1,4 +1,4 @@
-"""What one step does: its choices change how it is computed, not what comes out."""
+"""One training step: remat, precision, accumulation, frozen parts, skipped steps, averages."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from smc_jax.types import Batch
 
 SMALL = tiny.TINY | tiny.QUICK | {"data.batch": 4}
 WHOLE = {"model.mafe": True}
-"""The rest of the network."""
+"""Switches on MAFE, which `SMALL` leaves out."""
 
 
 def images(size=4):
@@ -27,7 +27,7 @@ def abstract(image):
 
 
 def stepped(values, batch, steps=1, change=None):
-    """The state after some steps on one batch, and the metrics of the last one."""
+    """Returns the state after some steps on one batch, and the last one's metrics and results."""
     cfg = override(Config(), SMALL | values)
     mesh, network = sharding.one_device(), model.build(cfg.model)
     state = train_state.create(cfg, network, mesh)
@@ -68,7 +68,7 @@ def _backward(network):
 
 
 def test_remat_keeps_less():
-    """What waits in memory for the gradient; how much a compiler makes of that is its own."""
+    """Counts what JAX keeps for the gradient; what the compiler allocates for it may differ."""
     kept = []
     for remat in (False, True):
         cfg = override(Config(), SMALL | WHOLE | {"model.remat": remat})
@@ -100,13 +100,11 @@ def test_bfloat16_computes_features_in_it():
     text = train_step.jit_step(cfg, network, mesh).lower(state, abstract(image)).as_text()
     convolutions = [line for line in text.splitlines() if "stablehlo.convolution" in line]
     assert convolutions
-    # Those whose results are gradients of float32 images aside, all take bfloat16 features.
-    wide = [line for line in convolutions if "bf16" not in line]
-    assert len(wide) <= len(convolutions) // 4, wide
+    assert not [line for line in convolutions if "bf16" not in line]
 
 
 def test_accumulated_parts_are_the_whole_batch():
-    """Where the loss is a mean over the pairs: without experts and ratios over the batch."""
+    """If the loss is a mean over pairs: without experts, and without ratios over the batch."""
     values = {"model.mccm": False} | {
         f"loss.{name}": 0.0 for name in ("wb", "div", "cons", "fcl", "pcl")
     }
@@ -128,7 +126,7 @@ def test_accumulated_steps_run_with_experts_and_noise():
 
 
 def test_only_named_parts_learn():
-    """Whatever the optimiser remembers of the others."""
+    """The others stay as they are, whatever moments the optimiser holds for them."""
     cfg = override(Config(), SMALL | WHOLE)
     before = train_state.create(cfg, model.build(cfg.model), sharding.one_device()).params
 
@@ -154,7 +152,7 @@ def test_step_that_is_not_finite_is_skipped_and_counted(poison):
     def change(state):
         if poison == "batch":
             return state
-        # A weight so large that its network overflows, but is finite itself.
+        # The weights become so large that the network overflows, but stay finite themselves.
         blown = jax.tree.map(lambda v: v * 3e37, state.params)
         return dataclasses.replace(state, params=blown, ema=train_state.copied(blown))
 
@@ -173,7 +171,7 @@ def test_step_that_is_not_finite_is_skipped_and_counted(poison):
 
 
 def test_learning_rate_that_is_logged_is_the_one_that_is_applied():
-    """After skipped steps too; the first step that Adam makes has the size of the rate."""
+    """Also after skipped steps. The first step that Adam takes has the size of the rate."""
     values = {"optim.lr": 1e-2, "optim.schedule": "step", "optim.period": 1}
     cfg = override(Config(), SMALL | values)
     begun = train_state.create(cfg, model.build(cfg.model), sharding.one_device())

@@ -1,4 +1,4 @@
-"""The distance from the wished-for structure against MEF-SSIM itself."""
+"""The distance from the desired structure, against MEF-SSIM itself."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Runs that are stopped, killed or run out of disk go on as if nothing had been."""
+"""Runs that are stopped, killed or out of disk space go on as if nothing had happened."""
 
 import json
 import os
@@ -54,7 +54,7 @@ class Nursery:
         return self.ask(workdir=str(workdir), values=values, log=log, limit=limit)
 
     def wait(self, pid):
-        """The exit status, or minus the signal."""
+        """Returns the exit status, or the negative number of the signal that killed the process."""
         return os.waitstatus_to_exitcode(self.ask(wait=pid))
 
     def log(self, name="log"):
@@ -119,7 +119,7 @@ def test_signal_ends_a_run_with_a_checkpoint_of_its_step(
 
 
 def test_killed_at_any_moment_a_run_goes_on(nursery, unbroken, tmp_path):
-    """Almost all of the time it is saving."""
+    """Since it saves every step, it is saving almost all of the time."""
     moments = random.Random(0)
     for turn in range(14):
         before = logged(tmp_path)
@@ -137,7 +137,7 @@ def test_killed_at_any_moment_a_run_goes_on(nursery, unbroken, tmp_path):
         log = nursery.log()
         assert "error" not in log, log
         if before and "going on from step" in log:
-            # What it loses is at most the step whose checkpoint was being written, and the next.
+            # It loses at most the step whose checkpoint was being written, and the next one.
             assert int(log.partition("going on from step ")[2].split()[0]) >= before - 2
     assert nursery.wait(nursery.start(tmp_path)) == 0, nursery.log()
     assert_equal_runs(tmp_path, unbroken)
@@ -156,7 +156,7 @@ def test_full_disk_leaves_the_older_checkpoints(nursery, unbroken, tmp_path):
     assert nursery.wait(pid) == 2
     assert "a checkpoint cannot be written" in nursery.log()
     assert "the older checkpoints are intact" in nursery.log()
-    # A slow machine tells of its progress too.
+    # A slow machine also prints its progress, which does not count.
     told = [line for line in nursery.log().splitlines() if line and not line.startswith("step ")]
     assert len(told) <= 3, nursery.log()
     assert checkpoint.load(tmp_path / "checkpoints" / str(done))

@@ -1,4 +1,4 @@
-"""Which task two images are judged to be, and by what."""
+"""Which task two images are judged to be for, and by which statistics."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def tinted(image):
 
 
 def head(image):
-    """With a black background, as of a medical scan."""
+    """The image on a black background, like that of a medical scan."""
     h, w = image.shape
     y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
     return np.where(x**2 + y**2 < 0.6, image, 0).astype(np.uint8)
@@ -38,7 +38,7 @@ WIDE = texture(7, 8)
         ("mdif", head(texture(1)), head(texture(2))),
         ("mdif", tinted(head(texture(1))), head(texture(2))),
         ("ivif", texture(1), tinted(texture(2))),
-        # A night, dark but not black.
+        # A night scene: dark, but not black.
         ("ivif", np.maximum(head(texture(1)), 8), tinted(np.maximum(head(texture(2)), 9))),
         ("ivif", tinted(texture(1)), texture(2)),
         ("ivif", texture(1), texture(2)),

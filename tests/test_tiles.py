@@ -22,7 +22,7 @@ def test_weights_sum_to_one(height, width, shape, overlap):
         shapes.add(tile.weight.shape)
         assert tile.weight.min() >= 0
     np.testing.assert_allclose(total, 1, atol=1e-6)
-    # One shape, so that one program serves all.
+    # All have one shape, so that one program serves them all.
     assert shapes == {(min(height, shape[0]), min(width, shape[1]))}
 
 
@@ -53,7 +53,7 @@ def test_cores_are_the_image(rows, columns, pixels):
         assert inside == seen[tile.core].shape
         for core, place, extent in zip(tile.core, tile.place, image, strict=True):
             assert core.start % 16 == core.stop % 16 == place.start % 16 == 0
-            # No core reaches the border of its tile, but where that is the image's.
+            # A core stays away from the border of its tile, except where that is the image's.
             assert core.start - place.start >= 16 or core.start == 0
             assert place.stop - core.stop >= 16 or core.stop == extent
     assert (seen == 1).all()
@@ -63,7 +63,7 @@ def test_cores_are_the_image(rows, columns, pixels):
     ("image", "pixels", "shape"),
     [
         ((2176, 3840), 578_703, (144, 3840)),
-        ((2176, 3840), 144_675, (96, 1312)),  # as wide as the image there is room for 32 rows
+        ((2176, 3840), 144_675, (96, 1312)),  # at full width, only 32 rows would fit
         ((480, 640), 0, (64, 240)),
         ((32, 640), 0, (32, 336)),
         ((64, 640), 0, (64, 240)),

@@ -12,9 +12,9 @@ import pytest
 from data_prep import build
 from smc_jax import (
     checkpoint,
-    color,
     evaluate,
     fusion,
+    image_files,
     model,
     progress,
     sharding,
@@ -24,7 +24,7 @@ from smc_jax import (
     writers,
 )
 from smc_jax.config import Config, override
-from smc_jax.errors import ConfigError, InputError
+from smc_jax.errors import ConfigError, ImageError, InputError
 from smc_jax.types import Batch
 
 ROOT = Path(__file__).parent.parent
@@ -48,7 +48,7 @@ def cfg(tmp_path_factory):
     for index in range(5):
         for side in ("a", "b"):
             small = r.integers(0, 255, (10, 12)).astype(np.uint8)
-            color.write(
+            image_files.write(
                 folder / "pairs/train" / side / f"{index}.png",
                 np.kron(small, np.ones((4, 4), np.uint8)),
             )
@@ -72,7 +72,7 @@ class KilledError(Exception):
 
 
 def killed_after(steps, jit_step):
-    """Makes a run break off when it asks for one more step."""
+    """Makes a run break off when it asks for another step after `steps`."""
 
     def broken(*arguments):
         step, done = jit_step(*arguments), []
@@ -102,13 +102,13 @@ def test_run_leaves_metrics_images_and_checkpoints(cfg, unbroken):
     panels = sorted(p.name for p in (unbroken / "images").iterdir())
     names = ("bands", "gate", "images")
     assert panels == [f"{step:07d}.{name}.png" for step in (3, 6) for name in names]
-    shapes = [color.read(unbroken / "images" / panel).shape for panel in panels[:3]]
+    shapes = [image_files.read(unbroken / "images" / panel).shape for panel in panels[:3]]
     assert shapes == [(32, 96), (32, 8), (32, 96)]
     assert {"3", "6"} <= {p.name for p in (unbroken / "checkpoints").iterdir()}
 
 
 def test_resumed_run_equals_the_unbroken_one(cfg, unbroken, tmp_path, monkeypatch):
-    # First it breaks off just after a checkpoint, then later, with lines that no checkpoint knows.
+    # It breaks off right after a checkpoint, then after logging a step that no checkpoint has.
     for steps, written in ((3, 3), (2, 4)):
         with monkeypatch.context() as patch:
             patch.setattr(train_step, "jit_step", killed_after(steps, train_step.jit_step))
@@ -160,9 +160,9 @@ def test_checkpoint_fuses_images(cfg, unbroken):
     assert fuser(a.astype(np.uint16) * 257, b).dtype == np.uint16
     rgb = np.stack([b, b // 2, b], -1)
     assert fuser(a, rgb).shape == (33, 47, 3)
-    with pytest.raises(color.ImageError, match="47x33 and 47x20"):
+    with pytest.raises(ImageError, match="47x33 and 47x20"):
         fuser(a, b[:20])
-    with pytest.raises(color.ImageError, match="too small"):
+    with pytest.raises(ImageError, match="too small"):
         fuser(a[:9], b[:9])
 
 
@@ -216,7 +216,7 @@ def test_crop_larger_than_an_image_is_refused(cfg, tmp_path):
 
 
 def test_speed_leaves_out_the_step_that_was_compiled(monkeypatch, capsys):
-    clock = iter([0.0, 30.0, 50.0, 50.0])  # made; first step done; third step done; told
+    clock = iter([0.0, 30.0, 50.0, 50.0])  # created; first step done; third step done; line written
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     shown = progress.Progress(start=7, steps=107, batch=2)
     for step in (8, 9, 10):
@@ -251,7 +251,7 @@ def fixed_batch(size=2):
 
 
 def test_one_step_is_what_it_was(cfg, monkeypatch):
-    """If a change of the mathematics is meant, put in the new numbers and say so in CHANGELOG."""
+    """If a change to the mathematics is intended, update the numbers and say so in CHANGELOG."""
     mesh = sharding.make_mesh()
     network = model.build(cfg.model)
     traced = []
@@ -287,17 +287,17 @@ def test_evaluation_of_a_checkpoint(cfg, unbroken, tmp_path, capsys):
     r = np.random.default_rng(1)
     for side in ("a", "b"):
         image = r.integers(0, 255, (40, 48, 3), dtype=np.uint8)
-        color.write(tmp_path / "pairs" / side / "one.png", image)
+        image_files.write(tmp_path / "pairs" / side / "one.png", image)
     out = tmp_path / "out"
     assert evaluate.main(str(out), checkpoint=str(unbroken), pairs=str(tmp_path / "pairs")) == 0
     assert "SMC-Mamba (paper)" in capsys.readouterr().out
     fused = fusion.Fuser(cfg, params(unbroken))
-    pair = [color.read(tmp_path / "pairs" / side / "one.png") for side in ("a", "b")]
-    np.testing.assert_array_equal(color.read(out / "fused" / "one.png"), fused(*pair))
+    pair = [image_files.read(tmp_path / "pairs" / side / "one.png") for side in ("a", "b")]
+    np.testing.assert_array_equal(image_files.read(out / "fused" / "one.png"), fused(*pair))
 
 
 def test_loss_that_is_not_finite_ends_the_run(cfg, tmp_path):
-    """And leaves no checkpoint of weights that have blown up."""
+    """It also leaves no checkpoint of weights that have blown up."""
     wild = {"optim.lr": 1e30, "optim.schedule": "constant", "train.max_bad_steps": 2}
     with pytest.raises(InputError, match=r"3 steps in a row, up to 3, .*checkpoint is none"):
         train.train(override(cfg, wild | {"train.save_every": 10}), tmp_path)

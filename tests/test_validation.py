@@ -1,4 +1,4 @@
-"""Validation, the best checkpoint, fine-tuning, health and what the loop waits for."""
+"""Validation, the best checkpoint, fine-tuning, bad steps, logging and what the loop waits for."""
 
 import contextlib
 import json
@@ -13,10 +13,20 @@ import pytest
 import tiny
 
 from data_prep import build
-from smc_jax import checkpoint, color, data, evaluate, metrics, model, train, train_step, writers
+from smc_jax import (
+    checkpoint,
+    data,
+    evaluate,
+    image_files,
+    metrics,
+    model,
+    train,
+    train_step,
+    writers,
+)
 from smc_jax.config import Config, override
 from smc_jax.errors import ConfigError, InputError
-from smc_jax.validation import Validation
+from smc_jax.validation import Validator
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +38,7 @@ def cfg(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def validated(cfg, tmp_path_factory):
-    """A run with a validation every second step and a mean of the weights."""
+    """A run that validates every second step and keeps a moving average of the weights."""
     workdir = tmp_path_factory.mktemp("validated")
     values = {"validation.every": 2, "train.ema": 0.8, "train.keep": 1, "train.save_every": 1000}
     train.train(override(cfg, values), workdir)
@@ -51,21 +61,21 @@ def test_validation_is_logged_and_the_best_is_kept(cfg, validated, tmp_path):
     jax.tree.map(
         np.testing.assert_array_equal, mean, checkpoint.load(validated / f"checkpoints/{best}")[1]
     )
-    # What was logged is what that checkpoint scores: the mean of the weights is what is validated.
-    again = Validation(override(cfg, {"validation.every": 2}), model.build(cfg.model))
+    # The logged score is that of this checkpoint: validation uses the average of the weights.
+    again = Validator(override(cfg, {"validation.every": 2}), model.build(cfg.model))
     assert again(mean)["SD"] == pytest.approx(scores[best], rel=1e-6)
 
 
 def test_validation_scores_what_evaluation_does(cfg, validated, tmp_path):
     params = checkpoint.load(validated).params
-    scores = Validation(override(cfg, {"validation.every": 1}), model.build(cfg.model))(params)
+    scores = Validator(override(cfg, {"validation.every": 1}), model.build(cfg.model))(params)
     out = str(tmp_path / "out")
     where = {"dataset": "tiny", "data_dir": cfg.data.dir, "split": "val"}
     assert evaluate.main(out, checkpoint=str(validated), chosen="EN,SD,MSE", **where) == 0
-    table = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    text = json.dumps(table)
-    for value in scores.values():
-        assert f"{value:.4f}"[:5] in text
+    methods = json.loads((tmp_path / "out" / "metrics.json").read_text())["methods"]
+    (ours,) = (row["mean"] for name, row in methods.items() if name.startswith("SMC-Mamba"))
+    assert set(scores) == {"EN", "SD", "MSE"}
+    assert scores == pytest.approx({name: ours[name] for name in scores}, rel=1e-5)
 
 
 def test_best_may_be_the_lowest(cfg, tmp_path):
@@ -105,7 +115,7 @@ def test_what_a_failed_save_leaves_under_way_is_quiet(cfg, tmp_path, monkeypatch
 def test_part_of_a_split_can_be_validated_on(cfg, tmp_path):
     values = {"validation.every": 6, "validation.split": "train[60%:]", "train.save_every": 1000}
     cfg = override(cfg, values)
-    chosen = Validation(cfg, model.build(cfg.model))._chosen
+    chosen = Validator(cfg, model.build(cfg.model))._chosen
     names = [data.pair(source, index).name for source, index in chosen]
     assert names == ["train3", "train4"]
 
@@ -116,7 +126,7 @@ def test_all_data_sets_of_a_mixture_are_validated_on(cfg, tmp_path):
     build.build(folder.parent / "pairs", "mdif", "other", tmp_path)
     values = {"data.dir": str(tmp_path), "data.name": "tiny:2,other", "task": "general"}
     cfg = override(cfg, values | {"validation.every": 6, "validation.pairs": 4})
-    chosen = Validation(cfg, model.build(cfg.model))._chosen
+    chosen = Validator(cfg, model.build(cfg.model))._chosen
     tasks = [source.dataset_info.metadata["task"] for source, _ in chosen]
     assert tasks == ["ivif", "ivif", "mdif", "mdif"]
 
@@ -139,7 +149,7 @@ def test_validation_on_images_that_are_too_small_is_refused(cfg, tmp_path):
     for split, size in {"train": (20, 24), "val": (16, 24)}.items():
         for side in ("a", "b"):
             image = np.arange(size[0] * size[1], dtype=np.uint8).reshape(size)
-            color.write(tmp_path / "pairs" / split / side / "one.png", image)
+            image_files.write(tmp_path / "pairs" / split / side / "one.png", image)
     build.build(tmp_path / "pairs", "ivif", "small", tmp_path / "data")
     values = {"validation.every": 1, "data.name": "small", "data.dir": str(tmp_path / "data")}
     with pytest.raises(ConfigError, match="one of small is 24x16; metrics need images of at least"):
@@ -166,7 +176,7 @@ def test_evaluation_takes_the_mean_of_the_weights(cfg, validated):
 
 @contextlib.contextmanager
 def with_step(jit_step, **functions):
-    """Puts others in the place of functions of `train_step`."""
+    """Replaces functions of `train_step` within the block."""
     with pytest.MonkeyPatch.context() as patch:
         for name, function in {"jit_step": jit_step, **functions}.items():
             patch.setattr(train_step, name, function)
@@ -183,7 +193,7 @@ def restored(cfg, workdir):
 
 
 def test_mean_of_the_weights_may_begin_in_the_middle(cfg, tmp_path):
-    """And end there; a state of an older version, without counts, is filled up likewise."""
+    """It then begins as the weights of the checkpoint, and it may end in the middle as well."""
     train.train(override(cfg, {"train.steps": 3}), tmp_path)
     state = restored(override(cfg, {"train.ema": 0.9}), tmp_path)
     jax.tree.map(np.testing.assert_array_equal, state.ema, state.params)
@@ -282,7 +292,7 @@ def test_good_run_has_no_nans_to_debug(cfg, tmp_path):
 
 
 def test_loop_reads_a_step_only_after_it_dispatched_the_next(cfg, tmp_path, monkeypatch):
-    """And moves nothing between host and device that is not asked for by name."""
+    """It also makes no implicit transfer between host and device."""
     events = []
     jit_step, finish = train_step.jit_step, train._finish
 
@@ -301,7 +311,7 @@ def test_loop_reads_a_step_only_after_it_dispatched_the_next(cfg, tmp_path, monk
 
     monkeypatch.setattr(train_step, "jit_step", watched)
     monkeypatch.setattr(train, "_finish", finishing)
-    loop = range  # the guard begins with the loop: creating the state is no part of it
+    loop = range  # the guard begins with the loop, after the state is created
     with contextlib.ExitStack() as stack:
 
         def guarded(*arguments):
@@ -386,11 +396,11 @@ def test_writer_that_is_not_installed_is_told(cfg, tmp_path, monkeypatch, module
 
 def test_panels_show_sources_bands_and_gate(validated):
     images = validated / "images"
-    shown = color.read(images / "0000006.images.png")
-    bands = color.read(images / "0000006.bands.png")
+    shown = image_files.read(images / "0000006.images.png")
+    bands = image_files.read(images / "0000006.bands.png")
     assert shown.shape == bands.shape == (16, 48)
     low = shown[:, :16].reshape(8, 2, 8, 2).mean((1, 3))
     np.testing.assert_allclose(bands[:8, :8], low, atol=1)
-    gate = color.read(images / "0000006.gate.png")
+    gate = image_files.read(images / "0000006.gate.png")
     assert gate.shape == (16, 8)
     assert abs(int(gate[0, 0]) + int(gate[8, 0]) - 255) <= 1

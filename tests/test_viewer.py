@@ -54,7 +54,7 @@ def comparison():
 
 
 def scenes():
-    """Of the last pair there are images, but no scores."""
+    """The last pair has images, but no scores."""
     for seed, name in enumerate(PAIRS):
         rng = np.random.default_rng(seed)
         results = {m: rng.integers(0, 256, SIZE, np.uint8) for m in ("Poor", "Good", EVIL_METHOD)}
@@ -185,7 +185,7 @@ def test_undefined_and_negative_scores(tmp_path):
 
 
 def test_scenes_are_written_one_at_a_time(tmp_path):
-    """When the next scene is asked for, those before it are gone to the temporary file."""
+    """When the next scene is asked for, those before it are already in the temporary file."""
     sizes = []
 
     def watched():
@@ -232,13 +232,13 @@ DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
 class Browser:
-    """A page in Chromium, and short ways to look at it."""
+    """A page in Chromium, with shorthands to inspect it."""
 
     def __init__(self, driver, url):
         self.driver, self.url = driver, url
 
     def open(self, place="", size=DESKTOP, **media):
-        """Loads the page anew; `media` as in `prefers_color_scheme="dark"`."""
+        """Reloads the page; `media` are media features, such as `prefers_color_scheme="dark"`."""
         phone = size == PHONE
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": phone}
         self.command("Emulation.setDeviceMetricsOverride", metrics)
@@ -286,7 +286,7 @@ class Browser:
         return ActionChains(self.driver, duration=20)
 
     def show(self, selector):
-        """Scrolls there and lets the scrolling end, which the wheel waits for."""
+        """Scrolls to a node and waits: right after scrolling the page ignores the wheel."""
         node = self.one(selector)
         self.run("arguments[0].scrollIntoView({block: 'center'})", node)
         time.sleep(0.35)
@@ -334,7 +334,7 @@ def browser(path, tmp_path_factory):
 
 @pytest.fixture
 def page(browser):
-    """The page with its console and its requests watched."""
+    """The page; afterwards, checks that nothing was logged, and nothing requested from outside."""
     for log in ("browser", "performance"):
         browser.driver.get_log(log)
     yield browser
@@ -357,7 +357,7 @@ def test_sorting(page):
     names = "#scores tbody th"
     assert page.texts(names) == ["Good", EVIL_METHOD, "Poor"]
     buttons = page.all("#scores thead button")
-    buttons[3].click()  # SD, which one method lacks
+    buttons[3].click()  # SD, which is undefined for one method
     assert page.texts(names) == ["Poor", "Good", EVIL_METHOD]
     assert page.all("#scores thead th")[3].get_attribute("aria-sort") == "descending"
     assert page.all("#scores thead th")[1].get_attribute("aria-sort") is None
@@ -477,7 +477,7 @@ def test_slider(page):
         quarter, 10
     ).release().perform()
     assert abs(int(handle.get_attribute("aria-valuenow")) - 75) <= 1
-    # Zoomed, the handle still moves and the rest pans.
+    # When zoomed, the handle still moves, and dragging anywhere else pans.
     page.press("+", "+")
     before = page.transforms()
     page.actions().move_to_element_with_offset(
@@ -754,7 +754,7 @@ def test_phone(page, view):
 
 @in_browser
 def test_every_control_has_a_name_and_a_visible_focus(page):
-    """By Tab from the top to the end, once round."""
+    """Tab goes through the page once, from the top to the end."""
     page.open("view=slider")
     seen = []
     for _ in range(80):
@@ -785,7 +785,7 @@ def test_every_control_has_a_name_and_a_visible_focus(page):
 
 @in_browser
 def test_page_works_while_it_is_read(page, tmp_path):
-    """Without its end the page stands as it does while the rest is still to come."""
+    """One scene arrives late, as while the page is still loading."""
     page.open()
     names = page.run(
         "const late = document.querySelector('[data-scene=two]'); late.remove();"

@@ -8,12 +8,12 @@ import pywt
 
 from smc_jax.losses import wavelet
 
-# The bank of each scheme, and where its first coefficient that lies inside the signal stands.
+# The filter bank of each scheme, and the index of its first coefficient inside the signal.
 BANKS = {"haar": ("haar", 0), "cdf53": ("bior2.2", 1), "cdf97": ("bior4.4", 2)}
 
 
 def bank(x, scheme, axis=0):
-    """Low band with the mean of the signal, high band with that of odd less even samples."""
+    """The low band has the mean of the signal, the high band that of odd minus even samples."""
     name, start = BANKS[scheme]
     # `reflect` mirrors about the outermost samples, as the lifting does.
     low, high = pywt.dwt(np.asarray(x, np.float64), name, mode="reflect", axis=axis)
@@ -68,7 +68,7 @@ def test_channel_halves_play_even_and_odd(scheme):
 
 @pytest.mark.parametrize("scheme", BANKS)
 def test_nothing_is_lost(scheme):
-    # The transform is linear: its matrix must be invertible, and well so.
+    # The transform is linear: its matrix must be invertible and well conditioned.
     units = jnp.eye(64).reshape(64, 8, 8, 1)
     low, high = jax.jit(wavelet.lift_image, static_argnums=1)(units, scheme)
     matrix = np.concatenate([low.reshape(64, -1), high.reshape(64, -1)], 1)

@@ -1,4 +1,4 @@
-"""Pairs that are fused side by side: what they share, and how they end."""
+"""Pairs that are fused side by side: what they share, and how they are interrupted."""
 
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -6,13 +6,13 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from smc_jax import batch, color, fusion, memory, workers
+from smc_jax import batch, fusion, image_files, memory, workers
 from smc_jax.batch import Job
 from smc_jax.picture import Picture
 from smc_jax.workers import Room
 
 SOON = 10
-"""Seconds after which a thread that should have gone on has failed."""
+"""Seconds after which a thread that should have gone on counts as stuck."""
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def jobs(tmp_path, monkeypatch):
     made = []
     for name in "0123":
         path = tmp_path / f"{name}.png"
-        color.write(path, np.zeros((16, 20), np.uint8))
+        image_files.write(path, np.zeros((16, 20), np.uint8))
         made.append(Job(path, path, tmp_path / f"o{name}.png"))
     return made
 
@@ -62,7 +62,7 @@ def test_one_that_needs_more_than_there_is_has_all_of_it(threads):
 
 
 def test_half_of_what_was_free_is_the_budget(monkeypatch, threads):
-    """Whether those who took some of it use it already or not."""
+    """Whether or not the pairs that took some of it already use it."""
     free = [20, 14]
     monkeypatch.setattr(memory, "available", lambda: free[0])
     room = Room()
@@ -151,7 +151,7 @@ def test_an_interrupted_pool_waits_for_no_room_and_goes_on_with_no_part():
         with pytest.raises(CancelledError):
             future.result(SOON)
     assert done == [1]
-    assert list(workers.each([1, 2])) == [1, 2]  # in a thread of no pool
+    assert list(workers.each([1, 2])) == [1, 2]  # in a thread outside any pool
     assert enter(workers.ROOM, 1, 10) == 10
 
 
@@ -160,7 +160,7 @@ def test_pairs_are_fused_side_by_side(jobs):
 
     def fuse(a, b, budget):
         assert budget == 10**9
-        two.wait(SOON)  # nobody comes alone
+        two.wait(SOON)  # passes only when two pairs are inside
         return Picture(a.pixels)
 
     assert batch.run(jobs, fuse, int.__mul__, 10**9, False) == ([j.out for j in jobs], [], [])

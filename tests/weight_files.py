@@ -1,4 +1,4 @@
-"""A small network for tests: a weight file of parameters that nobody trained."""
+"""A small network for tests: a weight file with untrained parameters."""
 
 import functools
 
@@ -18,7 +18,7 @@ SMALL = {
 
 
 def make(path, seed=0, dtype="float32", **values):
-    """Writes a weight file, and returns its config and parameters."""
+    """Writes a weight file and returns its config and parameters."""
     cfg, params = _network(seed, **values)
     about = {"data": "none", "steps": 0, "seed": seed}
     weights.write(path, weights.Weights(cfg, params, about), dtype)

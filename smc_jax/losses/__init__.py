@@ -24,19 +24,19 @@ def total(
     progress: Scalar | float,
     importance: Float[Array, "e"] | None,
 ) -> tuple[Scalar, dict[str, Scalar]]:
-    """The weighted sum of all terms, and each term unweighted under its name in the config.
+    """Returns the weighted sum of all terms, and each unweighted term by its name in the config.
 
     Args:
       loss: weights and choices; a term of weight 0 is not computed.
-      fused: I_mf, what the model made of the batch.
-      aux: the model's features; without experts the terms wb, div and cons fall away.
-      batch: the sources; without a ground truth the term truth falls away.
-      progress: share of the training that is done, t/T in [0, 1].
+      fused: I_mf, the model's output for the batch.
+      aux: the model's features; without experts the terms wb, div and cons are left out.
+      batch: the sources; without a ground truth the term truth is left out.
+      progress: fraction of the training that is done, t/T in [0, 1].
       importance: running mean of the experts' importance, for `balance="running"`.
     """
     features = aux.features_fused, aux.features_a, aux.features_b
     images = fused, batch.a, batch.b
-    early = experts.progress_weight(progress)
+    lambda_t = experts.lambda_t(progress)
     terms = {
         "fcl": lambda: feature_contrast(
             *features, split=loss.feature_split, wavelet=loss.wavelet, eps=loss.eps
@@ -60,7 +60,7 @@ def total(
             "div": lambda: experts.diversity(outputs, clamp=loss.clamp_div),
             "cons": lambda: experts.consensus(outputs, aux.features_fused, weights),
         }
-        schedule = {"div": early, "cons": 1 - early}
+        schedule = {"div": lambda_t, "cons": 1 - lambda_t}
     values = {name: term() for name, term in terms.items() if getattr(loss, name)}
     weighted = [getattr(loss, k) * schedule.get(k, 1.0) * v for k, v in values.items()]
     return sum(weighted, start=jnp.zeros(())), values

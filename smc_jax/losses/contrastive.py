@@ -1,4 +1,4 @@
-"""The bi-level contrastive losses (Eq. 25-30): each sub-band of the fused result should be near to
+"""The bi-level contrastive losses (Eq. 25-30): each sub-band of the fused result should be close to
 the same sub-band of the sources and far from the other one.
 """
 
@@ -27,7 +27,7 @@ def feature_contrast(
       a: F_m1.
       b: F_m2.
       split: sub-bands from `channel` halves (literal) or from `spatial` rows and columns.
-      wavelet: see `wavelet.lift`.
+      wavelet: the lifting scheme, one of `wavelet.SCHEMES`.
       eps: added to the denominators.
     """
     lift = {"channel": lift_channels, "spatial": lift_image}[split]
@@ -55,7 +55,7 @@ def _ratio(anchor, near, far, eps: float) -> Scalar:
 def _distance(anchor, sources) -> Float[Array, "b"]:
     """||tile(anchor) - Cat(sources)||_1^2 of each image, as the square of a mean.
 
-    A spatial split has three high bands for one low band: each of them meets the low band.
+    A spatial split has three high bands for one low band: each is compared with the low band.
     """
     apart = jnp.zeros(len(anchor))
     for source in sources:

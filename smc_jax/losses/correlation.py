@@ -6,7 +6,8 @@ from jaxtyping import Array, Float
 from smc_jax.types import Image, Scalar
 
 FLAT = 1e-4
-"""Variance far below which an image has no content to correlate with: 2.5 grey levels squared."""
+"""Variance far below which an image has no content to correlate with: that of a standard deviation
+of 2.5 grey levels of 255."""
 
 
 def correlation_loss(fused: Image, a: Image, b: Image) -> Scalar:
@@ -14,7 +15,7 @@ def correlation_loss(fused: Image, a: Image, b: Image) -> Scalar:
 
     One minus each summand of SCD, the sum of the correlations of differences (Aslantas and Bendes
     2015): what F has beyond A should be the content of B, and the other way round. A maximum takes
-    from the darker source nothing; this asks for its contrast too.
+    nothing from the darker source; this loss asks for its contrast too.
     """
     return 2 - (_correlation(fused - a, b) + _correlation(fused - b, a)).mean()
 

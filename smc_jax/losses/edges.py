@@ -1,4 +1,4 @@
-"""Edges that the fused image should take over from its sources; none of it is in the paper."""
+"""Losses on the edges that the fused image should keep from its sources; not in the paper."""
 
 import jax.numpy as jnp
 from jax.nn import sigmoid
@@ -13,11 +13,11 @@ Slopes = Float[Array, "b i j 1"]
 
 
 def gradient_loss(fused: Image, a: Image, b: Image) -> Scalar:
-    """Mean absolute distance between the derivatives of the fused image and, pixel by pixel, those
-    of the source where they are larger (SeAFusion and SwinFusion have the like).
+    """Mean absolute distance between the derivatives of the fused image and, at each pixel, those
+    of the source with the larger ones (SeAFusion and SwinFusion have similar losses).
 
-    Across and down are chosen and compared apart and with their sign, so that an edge cannot turn
-    round.
+    The horizontal and vertical derivatives are chosen and compared separately and with their sign,
+    so that an edge cannot be reversed.
     """
     across, down = (
         jnp.abs(f - jnp.where(jnp.abs(x) > jnp.abs(y), x, y)).mean()
@@ -29,9 +29,10 @@ def gradient_loss(fused: Image, a: Image, b: Image) -> Scalar:
 def edge_loss(fused: Image, a: Image, b: Image) -> Scalar:
     """1 - Qabf: the share of the sources' edges that F does not keep, in strength and direction.
 
-    The measure of Xydeas and Petrovic (2000), between 0.01 and 1: where `gradient_loss` counts
-    grey levels, this counts what share of each edge is there, strong or weak, weighted by its
-    strength. Unlike `metrics.gradient.qabf`, an edge that is turned round is lost.
+    Based on the measure of Xydeas and Petrovic (2000); from about 0.028, the value when F equals
+    both sources, to 1. Where `gradient_loss` counts grey levels, this counts the share that is
+    kept of each edge, strong or weak, weighted by its strength. Unlike in `metrics.gradient.qabf`,
+    a reversed edge counts as lost.
     """
     slopes = sobel(fused)
     kept, there = jnp.zeros(len(fused)), jnp.zeros(len(fused))
@@ -49,7 +50,7 @@ def _kept(source: tuple[Slopes, Slopes], fused: tuple[Slopes, Slopes]) -> tuple[
     strength_f = jnp.sqrt(across_f**2 + down_f**2 + FAINT**2)
     ratio = jnp.minimum(strength, strength_f) / jnp.maximum(strength, strength_f)
     cosine = (across * across_f + down * down_f + FAINT**2) / (strength * strength_f)
-    # At 1 the arc cosine has no slope.
+    # The gradient of arccos is infinite at -1 and 1.
     turn = jnp.arccos(cosine.clip(-1 + 1e-4, 1 - 1e-4)) / (jnp.pi / 2)
     by_strength = 0.9994 * sigmoid(15 * (ratio - 0.5))
     by_direction = 0.9879 * sigmoid(22 * (0.2 - turn))
@@ -57,7 +58,7 @@ def _kept(source: tuple[Slopes, Slopes], fused: tuple[Slopes, Slopes]) -> tuple[
 
 
 def sobel(x: Image) -> tuple[Slopes, Slopes]:
-    """Horizontal and vertical Sobel derivatives inside the border, in units of a step a pixel."""
+    """Horizontal and vertical Sobel derivatives inside the border, in brightness per pixel."""
     smooth_rows = (x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]) / 4
     smooth_columns = (x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]) / 4
     across = (smooth_rows[:, :, 2:] - smooth_rows[:, :, :-2]) / 2

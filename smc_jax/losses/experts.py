@@ -1,5 +1,5 @@
-"""What the experts of MCCM are trained for (Eq. 20-24): to share the work, to differ at first and
-to agree in the end.
+"""Losses on the experts of MCCM (Eq. 20-24), which should share the work, differ early in training
+and agree at its end.
 """
 
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from smc_jax.types import Features, Scalar
 Outputs = Float[Array, "e b h w c"]
 
 
-def progress_weight(progress: Scalar | float) -> Scalar:
+def lambda_t(progress: Scalar | float) -> Scalar:
     """lambda(t) = cos(t/T pi/2) (Eq. 24), for a progress t/T in [0, 1]: from 1 down to 0."""
     return jnp.cos(progress * jnp.pi / 2)
 
@@ -26,8 +26,10 @@ def balance(weights: Float[Array, "b e"]) -> Scalar:
 
 
 def running_balance(importance: Float[Array, "b e"], running: Float[Array, "e"]) -> Scalar:
-    """L_wb over many images (ours): the value is that of the `running` mean of the importance, the
-    gradient that of this batch's, so that experts share the work over a data set, not in an image.
+    """L_wb over many images (ours), so that experts share work over a data set, not in an image.
+
+    The value is L_wb of the `running` mean of the importance; the gradient flows through this
+    batch's mean.
     """
     now = importance.mean(0)
     return balance((now + lax.stop_gradient(running - now))[None])
@@ -38,14 +40,15 @@ def diversity(experts: Outputs, clamp: bool = False) -> Scalar:
 
     Args:
       experts: the output of every expert.
-      clamp: count each pair's similarity below 0 as 0, so that nothing is gained by anti-parallel
-        experts (and none of them makes up for others that are alike).
+      clamp: count negative similarities of a pair as 0, so that anti-parallel experts gain nothing
+        (and do not make up for others that are alike).
     """
     count = len(experts)
     if count == 1:
         return jnp.zeros(())
     flat = rearrange(experts, "e b h w c -> e b (h w c)")
-    # The slope of a cosine grows as an output shrinks: below a root mean square of 1e-4 it ends.
+    # The gradient of a cosine grows as an output shrinks; the 1e-8 bounds it once the root mean
+    # square is below 1e-4.
     flat = flat * lax.rsqrt((flat**2).mean(-1, keepdims=True) + 1e-8)
     cosine = jnp.einsum("i b p, j b p -> b i j", flat, flat) / flat.shape[-1]
     if clamp:

@@ -1,4 +1,4 @@
-"""How much of what can be seen in the sources can be seen in the fused image."""
+"""Visual information fidelity: how much of what is visible in the sources is visible in F."""
 
 from functools import partial
 
@@ -9,23 +9,22 @@ from smc_jax.losses import window
 from smc_jax.types import Image, Scalar
 
 NOISE = 2 / 255**2
-"""Variance of the visual noise."""
+"""Variance of the visual noise: 2 squared grey levels of 255."""
 FLAT = 0.1
-"""Information a pixel, in nats, far below which a source has nothing to be seen: that of a variance
-of a fifth of a grey level squared."""
+"""Information per pixel, in nats, far below which a source has no visible content: that of a
+variance of 0.2 squared grey levels."""
 TINY = 1e-8
 
 Sources = Float[Array, "2 b"]
-"""A number for each source."""
+"""One number per source and image."""
 
 
 def fidelity_loss(fused: Image, a: Image, b: Image) -> Scalar:
-    """2 - VIF(F, A) - VIF(F, B), at most 2 and, where F has more contrast, below 0; not in the
-    paper.
+    """2 - VIF(F, A) - VIF(F, B), at most 2; below 0 if F has more contrast; not in the paper.
 
     VIF is the share of the information of a source, seen through noise, that F lets through
-    (Sheikh and Bovik 2006), at four scales, each half as wide as the one before. Where a mean
-    absolute distance counts every pixel alike, this counts the places with something to be seen.
+    (Sheikh and Bovik 2006), at four scales, each half as wide as the one before. While a mean
+    absolute distance counts every pixel alike, this counts the places with visible content.
 
     Args:
       fused: I_mf.
@@ -47,7 +46,7 @@ def fidelity_loss(fused: Image, a: Image, b: Image) -> Scalar:
 
 
 def _information(fused: Image, a: Image, b: Image, size: int) -> tuple[Sources, Sources]:
-    """What F keeps of each source and what there is, in nats, summed over the pixels."""
+    """Information of each source, the part that F keeps and all of it, summed in nats."""
     means = partial(window.means, size=size, sigma=size / 5)
     mean = means(fused)
     variance = means(fused**2) - mean**2

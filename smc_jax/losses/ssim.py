@@ -12,17 +12,17 @@ def ssim_loss(fused: Image, a: Image, b: Image, span: float = 1.0) -> Scalar:
 
 
 def ssim(x: Image, y: Image, span: float = 1.0) -> Scalar:
-    """Mean SSIM: Gaussian window 11x11 of sigma 1.5, where it fits whole.
+    """Mean SSIM under an 11x11 Gaussian window of sigma 1.5 that lies inside the image.
 
     Args:
       x: images.
       y: other images.
-      span: the range of brightness that the stabilisers are made for, (0.01 span)^2 and
-        (0.03 span)^2: differences far below them do not count.
+      span: the range of brightness that sets the stabilisers (0.01 span)^2 and (0.03 span)^2:
+        differences far below them do not count.
     """
     c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
-    # Moments are taken around one value an image, which leaves the variances and their
-    # gradients what they are and saves them from cancellation.
+    # Moments are taken about each image's mean: this changes neither the variances nor their
+    # gradients, and avoids cancellation.
     x0, y0 = (v.mean((1, 2, 3), keepdims=True) for v in (x, y))
     u, v = x - x0, y - y0
     means = partial(window.means, size=11, sigma=1.5)

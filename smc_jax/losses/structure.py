@@ -14,9 +14,9 @@ from smc_jax.types import Image, Scalar
 def structure_loss(fused: Image, a: Image, b: Image) -> Scalar:
     """Weighted mean of 1 - MEF-SSIM over three scales, between 0 and 2; not in the paper.
 
-    MEF-SSIM (Ma, Zeng and Wang 2015) compares each patch of F, its mean aside, with a mixture of
-    both sources' patches that is as strong as the stronger one: `metrics.mef`, which multiplies
-    the scales.
+    MEF-SSIM (Ma, Zeng and Wang 2015) compares each patch of F, less its mean, with a mixture of
+    both sources' patches that is as strong as the stronger one. `metrics.mef` multiplies the
+    scales; this averages them.
 
     Args:
       fused: I_mf.
@@ -27,7 +27,8 @@ def structure_loss(fused: Image, a: Image, b: Image) -> Scalar:
     x -= x.mean((2, 3, 4), keepdims=True)
     lost, weights = jnp.zeros(()), 0.0
     for weight in mef.WEIGHTS:
-        # Both depend on the sources alone; where these are flat, they have no slope.
+        # How A and B are mixed depends on the sources alone, and sqrt has no finite gradient on
+        # flat patches: no gradient through it.
         square = _covariances(lax.stop_gradient(x), mef.SOURCES, sigma=np.inf)
         weighted = _covariances(x, mef.WITH_FUSED, sigma=1.5)
         lost += weight * (1 - mef.agreement(square, weighted).mean())
@@ -43,9 +44,9 @@ def structure_loss(fused: Image, a: Image, b: Image) -> Scalar:
 def _covariances(
     x: Float[Array, "3 b h w 1"], pairs: tuple[tuple[int, int], ...], sigma: float
 ) -> Float[Array, "p b i j 1"]:
-    """Covariance of both images of each pair, of A, B and F, under an 11x11 Gaussian window."""
+    """Covariances of pairs of A, B and F (0, 1 and 2) under an 11x11 Gaussian window."""
     first, second = (x[jnp.array(side)] for side in zip(*pairs, strict=True))
-    # The batch leads, so that devices that share it need not gather it.
+    # The batch axis comes first, so that devices that share the batch need not gather it.
     images = rearrange(jnp.stack([first * second, first, second]), "m p b h w c -> (b m p) h w c")
     means = window.means(images, mef.SIDE, sigma)
     products, first, second = rearrange(means, "(b m p) i j c -> m p b i j c", m=3, p=len(pairs))

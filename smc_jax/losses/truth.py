@@ -1,4 +1,4 @@
-"""What should have come out, for pairs that it is known of; not in the paper."""
+"""Distance from the ground truth, for pairs that have one; not in the paper."""
 
 import jax.numpy as jnp
 
@@ -9,12 +9,12 @@ from smc_jax.types import Image, Scalar
 def truth_loss(fused: Image, truth: Image) -> Scalar:
     """Mean absolute distance of F from the ground truth T, and of its derivatives from those of T.
 
-    Simulated pairs, and some data sets, come with what the sources were made of. No rule on the
-    sources says where to take what from at an edge of focus, or what an overexposed place hides.
+    Simulated pairs and some data sets come with the image that the sources were made from. No rule
+    on the sources says which one to follow at an edge of focus, or what an overexposed area hides.
 
     Args:
       fused: I_mf.
-      truth: T; pixels below 0 are not known and count as if they were met.
+      truth: T; pixels below 0 are unknown and take the value of F.
     """
     truth = jnp.where(truth < 0, fused, truth)
     slopes = zip(sobel(fused), sobel(truth), strict=True)

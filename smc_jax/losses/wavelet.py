@@ -1,7 +1,7 @@
-"""Sub-bands by lifting (Algorithm 2): predict what is fine from what is coarse, then update.
+"""Sub-bands by lifting (Algorithm 2): predict the fine part from the coarse one, then update.
 
 A lifting scheme turns the even and odd samples of a signal into a low and a high band. All schemes
-have one scale: the low band of a constant is that constant, the high band of -1, 1, -1, 1… is 2.
+are scaled alike: the low band of a constant is that constant, the high band of -1, 1, -1, 1… is 2.
 """
 
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def _cdf97(even, odd):
 
 
 def _next(even):
-    """The even sample behind each odd one; the signal is mirrored about its last sample."""
+    """The even sample after each odd one; the signal is mirrored about its last sample."""
     return jnp.concatenate([even[1:], even[-1:]])
 
 
@@ -46,11 +46,11 @@ SCHEMES = {"haar": _haar, "cdf53": _cdf53, "cdf97": _cdf97}
 def lift(
     x: Float[Array, "..."], axis: int, scheme: str = "haar"
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """One level of a wavelet along one axis; an odd length is filled up with its last sample.
+    """One level of a wavelet along one axis; an odd length is padded with the last sample.
 
     Args:
       x: the signal.
-      axis: which axis to transform.
+      axis: the axis to transform.
       scheme: `haar`, `cdf53` or `cdf97`.
 
     Returns:

@@ -1,10 +1,10 @@
 """Fusion metrics on grey 8-bit images.
 
 Every metric is a pure compiled function of images with grey levels 0..255 (uint8 or float32),
-`h w` for one score or `b h w` for one an image. The definitions are those of CDDFuse's evaluator
-(Zhao et al., CVPR 2023), whose numbers most fusion papers of today print, and for metrics that it
-lacks those of the code of Liu et al. (IEEE TPAMI 2012) or of VIFB. Other evaluators print other
-numbers under the same names: those are dialects.
+`h w` for one score or `b h w` for one per image. The definitions are those of CDDFuse's evaluator
+(Zhao et al., CVPR 2023), whose numbers most recent fusion papers print; metrics that it does not
+have follow the code of Liu et al. (IEEE TPAMI 2012) or VIFB. Other evaluators print other numbers
+under the same names: these variants are called dialects.
 
 A published score is the mean over the images of a set; the fused image is stored in 8 bits first.
 """
@@ -32,7 +32,7 @@ from smc_jax.metrics import (
     structure,
     vif,
 )
-from smc_jax.metrics.given import grey
+from smc_jax.metrics.inputs import grey
 from smc_jax.metrics.levels import Score
 
 Levels = Array | np.ndarray
@@ -42,7 +42,7 @@ DIALECTS = ("cddfuse", "tang", "vifb", "mefb")
 
 
 class Metric(NamedTuple):
-    """`fn(a, b, fused)`, its range, which way it counts, and where dialects differ."""
+    """A metric `fn(a, b, fused)`, its range, its direction, and its variants in other dialects."""
 
     fn: Callable[..., Score]
     range: tuple[float, float]
@@ -90,7 +90,8 @@ METRICS = {
         (-2, 2),
         dialects={"tang": similarity.ssim_mean_tang, "vifb": similarity.ssim_sum_vifb},
     ),
-    # The name that it has in tables; MS_SSIM_sum is the other quantity of this name.
+    # Tables print MEF-SSIM of several scales under this name; MS_SSIM_sum is the other quantity
+    # of this name.
     "MS_SSIM": Metric(mef.mef_ms_ssim, (0, 1)),
     "MS_SSIM_sum": Metric(similarity.ms_ssim_sum, (0, 2)),
     "MEF_SSIM": Metric(mef.mef_ssim, (-1, 1), dialects={"mefb": mef.mef_ms_ssim}),
@@ -129,7 +130,7 @@ TRUTH_METRICS = {
     "PSNR_GT": Metric(distance.psnr, (0, 100)),
     "SSIM_GT": Metric(similarity.ssim, (-1, 1)),
 }
-"""`fn(truth, fused)`, where a data set has a ground truth."""
+"""Metrics `fn(truth, fused)`, for data sets with a ground truth."""
 
 SETS = {
     "paper": (
@@ -162,17 +163,17 @@ def evaluate(
     metrics: str | Sequence[str] = "paper",
     dialect: str = "cddfuse",
 ) -> dict[str, Score]:
-    """Metrics of fused images, one number an image, in the order asked for.
+    """Computes metrics of fused images, one number per image, in the order asked for.
 
     Args:
       a, b: the sources, grey levels 0..255.
-      fused: what was made of them, likewise.
+      fused: the fused images, grey levels 0..255.
       metrics: the name of one of `SETS`, or names of `METRICS`.
-      dialect: one of `DIALECTS`: whose numbers are wanted where evaluators differ.
+      dialect: one of `DIALECTS`: the evaluator to follow where they differ.
 
     Returns:
-      The scores by name; NaN where a metric is undefined. They are compiled once for each size and
-      choice of metrics; a batch is scored image by image and needs the memory of one.
+      The scores by name; NaN where a metric is undefined. The metrics are compiled once for each
+      image size and choice of metrics; a batch is scored image by image, in the memory of one.
 
     Raises:
       ConfigError: there is no such metric, set or dialect.
@@ -198,7 +199,7 @@ def score(
     metrics: str | Sequence[str] = "paper",
     dialect: str = "cddfuse",
 ) -> dict[str, float]:
-    """`evaluate` for one fused image, with those of `TRUTH_METRICS` if there is a `truth`.
+    """Evaluates one fused image, with the `TRUTH_METRICS` too if there is a `truth`.
 
     Metrics that are undefined for these images are left out.
     """
@@ -210,10 +211,10 @@ def score(
 
 
 def chosen(metrics: str | Sequence[str], dialect: str) -> tuple[str, ...]:
-    """The names of the metrics asked for.
+    """Returns the names of the metrics asked for.
 
     Args:
-      metrics: one of `SETS`, or names of `METRICS`: a sequence, or a text with commas between them.
+      metrics: one of `SETS`, or names of `METRICS`: a sequence, or separated by commas.
       dialect: one of `DIALECTS`.
 
     Raises:

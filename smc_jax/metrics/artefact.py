@@ -13,10 +13,10 @@ from smc_jax.metrics.levels import Grey, Score, batched, levels, total
 def nabf(a: Grey, b: Grey, fused: Grey) -> Score:
     """Nabf: share of edge information that fusion added. Lower is better.
 
-    sum ((1 - Q_AF) w_A + (1 - Q_BF) w_B) / sum (w_A + w_B), the upper sum over the pixels where
-    F's edge is stronger than both sources'. 0 (nowhere; also when F is flat) to 1. Shreyamsha
-    Kumar, Signal Image Video Process. 2013, with his constants. Tang's toolbox swaps F and A
-    (`nabf_tang`); IVIF_ZOO gives no weight, instead of 0.001, where a source has no edge.
+    sum ((1 - Q_AF) w_A + (1 - Q_BF) w_B) / sum (w_A + w_B), the numerator over the pixels where
+    F's edge is stronger than both sources'. 0 (no such pixel; also when F is flat) to 1.
+    Shreyamsha Kumar, Signal Image Video Process. 2013, with his constants. Tang's toolbox swaps F
+    and A (`nabf_tang`); where a source has no edge, IVIF_ZOO has a weight of 0 instead of 0.001.
     """
     edges_a, edges_b, edges_f = (_edges(x) for x in (a, b, fused))
     added = (edges_f[0] > edges_a[0]) & (edges_f[0] > edges_b[0])
@@ -25,7 +25,7 @@ def nabf(a: Grey, b: Grey, fused: Grey) -> Score:
 
 @batched
 def nabf_tang(a: Grey, b: Grey, fused: Grey) -> Score:
-    """Nabf as Tang's toolbox calls it: A is taken for the fused image of B and F."""
+    """Nabf as Tang's toolbox computes it: A is taken for the image fused from B and F."""
     return nabf(b, fused, a)
 
 
@@ -34,8 +34,8 @@ def labf(a: Grey, b: Grey, fused: Grey) -> Score:
     """Labf: share of the sources' edge information that fusion lost. Lower is better.
 
     As Nabf, but over the pixels where F's edge is not stronger than both sources': 0 to 1.
-    Petrovic and Xydeas, Inf. Fusion 2005, in the code of Shreyamsha Kumar, which Tang's toolbox
-    holds. IVIF_ZOO counts only pixels where F's edge is not stronger than either source's.
+    Petrovic and Xydeas, Inf. Fusion 2005, as coded by Shreyamsha Kumar, whose code Tang's toolbox
+    includes. IVIF_ZOO counts only pixels where F's edge is not stronger than either source's.
     """
     edges_a, edges_b, edges_f = (_edges(x) for x in (a, b, fused))
     lost = (edges_f[0] <= edges_a[0]) | (edges_f[0] <= edges_b[0])
@@ -46,7 +46,7 @@ _Edges = tuple[Int[Array, "h w"], Float[Array, "h w"]]
 
 
 def _edges(x: Grey) -> _Edges:
-    """Squared strength, times 64, as an exact integer, and angle; mirrored at the border."""
+    """64 times the squared strength, an exact integer, and the angle; mirrored at the border."""
     gradient = edges.sobel(levels(x), "reflect")
     right, down = (x.astype(jnp.float32) for x in gradient)
     upright = jnp.where(right == 0, 0.0, np.float32(np.pi / 2))

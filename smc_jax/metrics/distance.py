@@ -1,6 +1,6 @@
 """Distances: mean squared errors of the fused image, in grey levels and in dB.
 
-A fused image cannot be equal to two sources, so that these reward the average of both.
+A fused image cannot equal both sources, so these metrics reward the average of both.
 """
 
 import jax.numpy as jnp
@@ -28,19 +28,19 @@ def mse_tang(a: Grey, b: Grey, fused: Grey) -> Score:
 
 @batched
 def psnr_of_sources(a: Grey, b: Grey, fused: Grey) -> Score:
-    """PSNR: 10 log10(max(F)^2 / MSE), in dB: about 15. Higher is better.
+    """PSNR: 10 log10(max(F)^2 / MSE), in dB, typically about 15. Higher is better.
 
-    CDDFuse's peak is the brightest level of F. Undefined where F is black or equals both sources.
-    The other evaluators print about 60: `psnr_tang`, which IVIF_ZOO has too, and `psnr_vifb`.
+    As in CDDFuse, the peak is the brightest level of F. Undefined where F is black or equals both
+    sources. Other evaluators print about 60: `psnr_tang`, also IVIF_ZOO's, and `psnr_vifb`.
     """
-    # The quotient is NaN or 0 there; the logarithm of 0 would be a false number.
+    # Where PSNR is undefined the ratio is NaN or 0, whose logarithm would be -inf, not NaN.
     power = ratio(jnp.square(jnp.max(levels(fused)).astype(jnp.float32)), mse(a, b, fused))
     return 10 * jnp.log10(jnp.where(power > 0, power, jnp.nan))
 
 
 @batched
 def psnr_tang(a: Grey, b: Grey, fused: Grey) -> Score:
-    """PSNR with peak 255 and the MSE of images in 0..1: 48.13 dB too much. Higher is better.
+    """PSNR with peak 255 and the MSE of images in 0..1: 48.13 dB too high. Higher is better.
 
     Undefined where F equals both sources.
     """
@@ -51,7 +51,7 @@ def psnr_tang(a: Grey, b: Grey, fused: Grey) -> Score:
 def psnr_vifb(a: Grey, b: Grey, fused: Grey) -> Score:
     """PSNR of VIFB and MEFB: 10 log10(255^2 / e), e the mean of sqrt(sum (A-F)^2) / (h w).
 
-    e falls with the size of the image. Higher is better. Undefined where F equals both sources.
+    e shrinks as images grow. Higher is better. Undefined where F equals both sources.
     """
     roots = sum(jnp.sqrt(_squared_error(source, fused)) for source in (a, b))
     return 10 * jnp.log10(ratio(jnp.float32(PEAK**2), roots / (2 * fused.size**0.5)))

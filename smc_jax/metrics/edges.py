@@ -1,4 +1,4 @@
-"""Edge operators on whole grey levels: the responses are integers, so that ties are exact."""
+"""Edge operators on integer grey levels: the responses are integers, so ties are exact."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -25,7 +25,7 @@ def _operator(x: Int[Array, "h w"], centre: int, border: str) -> Gradient:
 
 
 def squared(gradient: Gradient) -> Int[Array, "h w"]:
-    """Squared strength: exact."""
+    """Squared strength, an exact integer."""
     right, down = gradient
     return right * right + down * down
 
@@ -37,7 +37,7 @@ def strength(gradient: Gradient) -> Float[Array, "h w"]:
 def arctan(y: Float[Array, "h w"], x: Float[Array, "h w"]) -> Float[Array, "h w"]:
     """The arc tangent of y / x, for x that is not 0, in (-pi/2, pi/2).
 
-    Of two numbers: on a CPU, `jnp.arctan` of one is wrong by up to pi/2 with XLA's flag
+    Uses `jnp.arctan2`: on a CPU, `jnp.arctan` is wrong by up to pi/2 with XLA's flag
     `--xla_cpu_prefer_vector_width=512` (jaxlib 0.10.2).
     """
     return jnp.arctan2(jnp.where(x < 0, -y, y), jnp.abs(x))

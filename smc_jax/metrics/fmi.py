@@ -1,12 +1,12 @@
 """FMI: feature mutual information, window by window.
 
-Haghighat et al., Comput. Electr. Eng. 2011, as their Fast-FMI (AICT 2014) computes it, which
-Tang's toolbox and MEFB hold. Undefined nowhere; higher is better; 1 where F equals both sources.
+Haghighat et al., Comput. Electr. Eng. 2011, as computed by their Fast-FMI (AICT 2014), which
+Tang's toolbox and MEFB include. Never undefined; higher is better; 1 where F equals both sources.
 
 In each 3x3 window, nine features, scaled to 0..1, are read as a distribution over nine places. The
-joint distribution of two of them is taken as a mixture: a share phi of the most (or, for a
-negative correlation, the least) correlated one there can be, and the independent one. phi is what
-gives the mixture Pearson's r of the features as its correlation. The score is the mean of
+joint distribution of two such windows is modelled as a mixture of the most correlated one possible
+(for a negative correlation, the least), with a share of phi, and the independent one. phi is
+chosen so that the mixture's correlation is Pearson's r of the features. The score is the mean of
 2 I / (H + H) over windows and both sources.
 """
 
@@ -26,7 +26,7 @@ PLACES = SIDE**2
 def fmi_pixel(a: Grey, b: Grey, fused: Grey) -> Score:
     """FMI_pixel: the features are grey levels.
 
-    What Tang's toolbox prints under this name is `fmi_edge`, the default of the published code.
+    Tang's toolbox prints `fmi_edge`, the default of the published code, under this name.
     """
     return _fmi(levels(a), levels(b), levels(fused))
 
@@ -42,10 +42,10 @@ def fmi_gradient(a: Grey, b: Grey, fused: Grey) -> Score:
 
 @batched
 def fmi_edge(a: Grey, b: Grey, fused: Grey) -> Score:
-    """FMI_edge: the features are the thin edges, 0 or 1, of MATLAB's `edge`; FMI of MEFB.
+    """FMI_edge: the features are the thin edges, 0 or 1, of MATLAB's `edge`; MEFB's FMI.
 
-    Sobel's operator, border pixels repeated; an edge is stronger than twice the root of the mean
-    squared strength, and at a crest across its main direction.
+    Sobel's operator, border pixels repeated; an edge pixel is stronger than twice the root of the
+    mean squared strength, and a local maximum across its main direction.
     """
     return _fmi(*(_thin_edges(levels(x)) for x in (a, b, fused)))
 
@@ -66,7 +66,7 @@ def _thin_edges(x: Int[Array, "h w"]) -> Int[Array, "h w"]:
     strong = square > 4 * mean(square)
 
     def crest(axis: int) -> Bool[Array, "h w"]:
-        # Beyond the border there is nothing: -1 is less than any strength.
+        # Pixels beyond the border never win: -1 is less than any strength.
         around = jnp.pad(square, [(int(axis == k),) * 2 for k in (0, 1)], constant_values=-1)
         before, after = (
             jax.lax.slice_in_dim(around, k, k + x.shape[axis], axis=axis) for k in (0, 2)
@@ -78,10 +78,10 @@ def _thin_edges(x: Int[Array, "h w"]) -> Int[Array, "h w"]:
 
 
 def _fmi(a: Int[Array, "h w"], b: Int[Array, "h w"], fused: Int[Array, "h w"]) -> Score:
-    # Without the barrier, XLA computes the features anew for each of the nine places.
+    # Without the barrier, XLA recomputes the features for each of the nine places.
     a, b, fused = jax.lax.optimization_barrier((a, b, fused))
     f = _windows(fused)
-    # One source after the other: nine windows and their sums are large.
+    # The sources take turns, to save memory: nine shifted images and their sums are large.
     both = jax.lax.map(lambda source: mean(_shared(_windows(source), f)), jnp.stack([a, b]))
     return jnp.mean(both)
 
@@ -93,13 +93,13 @@ def _windows(x: Int[Array, "h w"]) -> Window:
 
 
 def _shared(x: Window, y: Window) -> Map:
-    """2 I(X;Y) / (H(X) + H(Y)) of each window; 1 where they are equal."""
+    """2 I(X;Y) / (H(X) + H(Y)) of each pair of windows; 1 where both are equal."""
     equal = jnp.all(x == y, 0)
     x, y = _counts(x), _counts(y)
     p_x, p_y = _share(x, jnp.sum(x, 0)), _share(y, jnp.sum(y, 0))
     below_x, above_x, below_y, above_y = *_cumulated(x), *_cumulated(y)
     r = _correlation(x, y)
-    # The least correlated distribution is the most correlated one with the reversed y.
+    # The least correlated distribution is the most correlated one with y reversed.
     low_y = jnp.where(r < 0, above_y[1:], below_y[:-1])
     high_y = jnp.where(r < 0, above_y[:-1], below_y[1:])
     opposite_y = jnp.where(r < 0, below_y[1:], above_y[1:])
@@ -127,13 +127,13 @@ def _shared(x: Window, y: Window) -> Map:
 
 
 def _counts(x: Window) -> Window:
-    """Steps above the least feature; all ones where the window is flat."""
+    """Features less the smallest one in the window; all ones where the window is flat."""
     x = x - jnp.min(x, 0)
     return jnp.where(jnp.max(x, 0) > 0, x, 1)
 
 
 def _cumulated(x: Window) -> tuple[Float[Array, "10 i j"], Float[Array, "10 i j"]]:
-    """The shares of the first 0 to 9 places, and those of the rest: both without cancellation."""
+    """Sums over the first 0 to 9 places, and over the others: both without cancellation."""
     below = jnp.cumsum(jnp.pad(x, ((1, 0), (0, 0), (0, 0))), 0)
     return _share(below, below[-1]), _share(below[-1] - below, below[-1])
 
@@ -153,12 +153,12 @@ def _correlation(x: Window, y: Window) -> Map:
 
 
 def _deviation(p: Float[Array, "9 i j"]) -> Map:
-    """Of the place, counted from 1 to 9."""
+    """Standard deviation of the place (0 to 8) under the distribution p."""
     place = np.arange(PLACES, dtype=np.float32)[:, None, None]
     off = place - jnp.sum(place * p, 0)
     return jnp.sqrt(jnp.sum(p * off * off, 0))
 
 
 def _surprise(p: Float[Array, "*n i j"]) -> Float[Array, "*n i j"]:
-    """-p log2 p. A mixture with phi above 1 has negative shares: their real part counts."""
+    """-p log2 p; its real part for the negative shares of a mixture with phi above 1."""
     return -p * jnp.log2(jnp.abs(jnp.where(p != 0, p, 1.0)))

@@ -1,6 +1,6 @@
 """Feature metrics: contrast and detail of the fused image, and how many source edges it keeps.
 
-SD, SF, AG and EI look at the fused image alone: contrast stretching and noise raise them too.
+SD, SF, AG and EI depend on the fused image alone: contrast stretching and noise raise them too.
 """
 
 import jax
@@ -26,9 +26,9 @@ def standard_deviation(fused: Grey) -> Score:
 def spatial_frequency(fused: Grey) -> Score:
     """SF: root of the mean squared step along rows plus that along columns. Higher is better.
 
-    Means over the steps there are: h (w-1) and (h-1) w. 0 (flat) to 360.6. Eskicioglu and
-    Fisher, IEEE Trans. Commun. 1995. VIFB and MEFB divide by h w (`spatial_frequency_vifb`);
-    workbooks made with Tang's toolbox can hold SF / 255, of images in 0..1.
+    The means are over all steps: h (w-1) and (h-1) w. 0 (flat) to 360.6. Eskicioglu and Fisher,
+    IEEE Trans. Commun. 1995. VIFB and MEFB divide by h w (`spatial_frequency_vifb`); workbooks
+    made with Tang's toolbox can hold SF / 255, computed from images in 0..1.
     """
     steps = _steps(fused)
     return jnp.sqrt(sum(mean(jnp.square(s)) for s in steps))
@@ -63,7 +63,7 @@ def edge_intensity(fused: Grey) -> Score:
     """EI: mean strength of Sobel edges, border pixels repeated. Higher is better.
 
     The operator is not normalised: 0 (flat) to 1442. Rajalingam and Priya, Int. J. Eng. Sci.
-    Invention 2018, as in VIFB and MEFB; IVIF_ZOO pads with zeros, below 1 % more.
+    Invention 2018, as in VIFB and MEFB; IVIF_ZOO pads with zeros, which gives less than 1 % more.
     """
     return mean(edges.strength(edges.sobel(levels(fused), "edge")))
 
@@ -91,7 +91,7 @@ def gradient_quality(a: Grey, b: Grey, fused: Grey) -> Score:
     Higher is better. The idea of Qabf (Xydeas and Petrovic, Proc. SPIE 2000) in the code of Liu
     et al. (IEEE TPAMI 2012), with other constants and a mean of ratios instead of a ratio of
     sums, so that a flat background weighs as much as an edge: 0.70 where Qabf is 0.52. Pixels
-    without an edge in any image count as kept.
+    where no image has an edge count as kept.
     """
     gradients = [edges.sobel(levels(x), "constant") for x in (a, b, fused)]
     strength_a, strength_b, strength_f = (jnp.maximum(edges.strength(g), TINY) for g in gradients)
@@ -107,7 +107,7 @@ def gradient_quality(a: Grey, b: Grey, fused: Grey) -> Score:
 
 
 TINY = np.float32(1e-5)
-"""What Q_G puts in the place of strengths and of denominators that are 0."""
+"""What Q_G puts in place of strengths and denominators of 0."""
 
 
 def _angle(gradient: edges.Gradient) -> Float[Array, "h w"]:
@@ -141,7 +141,7 @@ def _preserved(source: _Edges, fused: _Edges) -> Float[Array, "h w"]:
     low = jnp.minimum(square_s, square_f).astype(jnp.float32)
     high = jnp.maximum(square_s, square_f).astype(jnp.float32)
     kept = jnp.sqrt(low / jnp.maximum(high, 1.0))
-    # The tie is decided on the integers: float square roots would miss or invent some.
+    # The tie is decided on the integers: float square roots would miss or invent ties.
     kept = jnp.where(square_s == square_f, jnp.sqrt(high), kept)
     angle = 1 - jnp.abs(angle_s - angle_f) / np.float32(np.pi / 2)
     by_strength = 0.9994 * jax.nn.sigmoid(15 * (kept - 0.5))

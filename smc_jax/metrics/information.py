@@ -1,7 +1,7 @@
-"""Information metrics: the grey levels of the fused image and what they tell of the sources.
+"""Information metrics: the grey levels of the fused image and what they say of the sources.
 
-All look at histograms of the 256 grey levels alone, not at where a level is. H(X) is the entropy
-of X, I(X;Y) the mutual information of X and Y.
+All are computed from histograms of the 256 grey levels, whatever the places of the pixels. H(X) is
+the entropy of X, I(X;Y) the mutual information of X and Y.
 """
 
 import jax.numpy as jnp
@@ -13,10 +13,10 @@ from smc_jax.types import Scalar
 
 LEVELS = 256
 BIT = float(np.log(2))
-"""In nats."""
+"""One bit in nats."""
 
 Joint = Int[Array, "256 256"]
-"""How many pixels have level i in one image and j in the other."""
+"""Number of pixels that have level i in one image and j in the other."""
 
 
 @batched
@@ -33,17 +33,17 @@ def mutual_information(a: Grey, b: Grey, fused: Grey) -> Score:
     """MI: I(F;A) + I(F;B), in nats. Higher is better.
 
     0 (also when F or both sources are flat) to 2 ln 256 = 11.1. Qu et al., Electron. Lett. 2002.
-    The MATLAB toolbox of Tang counts in bits (`mutual_information_tang`), and so does IVIF_ZOO.
+    Tang's MATLAB toolbox (`mutual_information_tang`) and IVIF_ZOO count in bits.
     """
     return _mutual(_joint(a, fused)) + _mutual(_joint(b, fused))
 
 
 @batched
 def mutual_information_tang(a: Grey, b: Grey, fused: Grey) -> Score:
-    """MI as H(A) + H(B) + 2 H(F) - H(F,A) - H(F,B), in bits, as Tang's toolbox counts it.
+    """MI as H(A) + H(B) + 2 H(F) - H(F,A) - H(F,B), in bits, as Tang's toolbox does.
 
-    Its joint histogram adds 1 to 8-bit levels, so that 255 falls together with 254, while its
-    histograms of one image keep them apart: images with much white score higher, by about 1 %.
+    Its joint histogram adds 1 to 8-bit levels, which merges 255 with 254, while its histograms of
+    single images keep them apart: images with much white score higher, by about 1 %.
     """
     merged = [jnp.minimum(levels(x), 254) for x in (a, b, fused)]
     a_kept, b_kept, f_kept = (_white(x) for x in (a, b, fused))
@@ -57,8 +57,8 @@ def normalised_mutual_information(a: Grey, b: Grey, fused: Grey) -> Score:
 
     Higher is better. Undefined where F and a source are both flat. Hossny et al., Electron. Lett.
     2008. The code of Liu et al. (IEEE TPAMI 2012) and MEFB stretch each image to 0..255 first,
-    which changes no histogram of an image that is not flat; IVIF_ZOO divides the sum of both by
-    H(A) + H(B) instead.
+    which only relabels the levels of an image that is not flat; IVIF_ZOO divides the sum of both
+    by H(A) + H(B) instead.
     """
     shares = []
     for source in (a, b):
@@ -71,10 +71,10 @@ def normalised_mutual_information(a: Grey, b: Grey, fused: Grey) -> Score:
 def tsallis(a: Grey, b: Grey, fused: Grey) -> Score:
     """Q_TE: (T(A;F) + T(B;F)) / (H(A)^q + H(B)^q + T(A;B)) with q = 0.43137. Higher is better.
 
-    T(X;Y) = (1 - sum p(x,y)^q (p(x) p(y))^(1-q)) / (1 - q), H in bits; from 0. Nava et al., SPIE
-    Newsroom 2008, in the code of Liu et al. (IEEE TPAMI 2012) with its slip: p(x) is read from the
+    T(X;Y) = (1 - sum p(x,y)^q (p(x) p(y))^(1-q)) / (1 - q), H in bits; from 0 up. Nava et al., SPIE
+    Newsroom 2008, in the code of Liu et al. (IEEE TPAMI 2012) with its bug: p(x) is read from the
     histogram of Y and p(y) from that of X, all images stretched to 0..255. Undefined where both
-    sources are flat. MEFB takes Cvejic's form (`tsallis_mefb`); the TE of IVIF_ZOO is
+    sources are flat. MEFB uses Cvejic's form (`tsallis_mefb`); the TE of IVIF_ZOO is
     H(A) + H(B) - H(F).
     """
     q = 0.43137
@@ -86,9 +86,9 @@ def tsallis(a: Grey, b: Grey, fused: Grey) -> Score:
 
 @batched
 def tsallis_mefb(a: Grey, b: Grey, fused: Grey) -> Score:
-    """Q_TE: T(A;F) + T(B;F) with q = 1.85, without a bound. Higher is better.
+    """Q_TE: T(A;F) + T(B;F) with q = 1.85, not normalised. Higher is better.
 
-    Cvejic et al., Electron. Lett. 2006, as MEFB counts it, with the slip of `tsallis`.
+    Cvejic et al., Electron. Lett. 2006, as MEFB computes it, with the bug described in `tsallis`.
     """
     a, b, fused = (stretched(x) for x in (a, b, fused))
     return _tsallis(_joint(a, fused), 1.85) + _tsallis(_joint(b, fused), 1.85)
@@ -99,7 +99,7 @@ def nonlinear_correlation(a: Grey, b: Grey, fused: Grey) -> Score:
     """Q_NCIE: 1 + sum_i (r_i / 3) log256(r_i / 3) over the eigenvalues r_i of R. Higher is better.
 
     R is the 3 x 3 matrix of nonlinear correlations of A, B and F: mutual information in units of
-    log 256 (which is H(X)' + H(Y)' - H(X,Y)'), and 1 on the diagonal. 0.802 (independent) to 1.
+    log 256 (that is, H(X)' + H(Y)' - H(X,Y)'), and 1 on the diagonal. 0.802 (independent) to 1.
     Wang et al., in Stathaki, Image Fusion, 2008. IVIF_ZOO puts Pearson's r into R.
     """
     ab, af, bf = (
@@ -107,7 +107,7 @@ def nonlinear_correlation(a: Grey, b: Grey, fused: Grey) -> Score:
     )
     one = jnp.ones_like(ab)
     matrix = jnp.stack([jnp.stack(row) for row in ((one, ab, af), (ab, one, bf), (af, bf, one))])
-    # Rounding can turn the eigenvalue 0 of equal images negative.
+    # Rounding can make the zero eigenvalues of equal images negative.
     share = jnp.maximum(jnp.linalg.eigvalsh(matrix), 0) / 3
     return 1 - _entropy(share) / np.log(LEVELS)
 
@@ -116,7 +116,7 @@ def nonlinear_correlation(a: Grey, b: Grey, fused: Grey) -> Score:
 def cross_entropy(a: Grey, b: Grey, fused: Grey) -> Score:
     """CE: mean over both sources S of sum p_S log2(p_S / p_F), in bits. Lower is better.
 
-    Only levels that both images have count, so that it can be negative; 0 for equal histograms.
+    Only levels found in both images count, so CE can be negative; 0 for equal histograms.
     Bulanon et al., Biosyst. Eng. 2009, as in VIFB and MEFB. The CE of IVIF_ZOO, a binary cross
     entropy of the pixels, is another quantity.
     """
@@ -138,18 +138,18 @@ def _share(counts: Int[Array, "*n"], pixels: int | Int[Array, ""]) -> Float[Arra
 
 
 def _entropy(p: Float[Array, "*n"]) -> Scalar:
-    """In nats. Not -sum: a flat image would give -0."""
+    """Entropy in nats. The sign is inside the sum, as a flat image would give -0 otherwise."""
     return jnp.sum(p * -jnp.log(jnp.where(p > 0, p, 1.0)))
 
 
 def _entropies(joint: Joint) -> Float[Array, "2"]:
-    """Of the one and of the other image, in nats."""
+    """Entropies of the first and the second image, in nats."""
     pixels = jnp.sum(joint)
     return jnp.stack([_entropy(_share(jnp.sum(joint, axis), pixels)) for axis in (1, 0)])
 
 
 def _shares(joint: Joint) -> tuple[Array, Array, Array]:
-    """p(x,y), and p(x) as a column and p(y) as a row."""
+    """p(x,y), p(x) as a column and p(y) as a row."""
     pixels = jnp.sum(joint)
     column, row = (jnp.sum(joint, axis, keepdims=True) for axis in (1, 0))
     return _share(joint, pixels), _share(column, pixels), _share(row, pixels)
@@ -157,7 +157,7 @@ def _shares(joint: Joint) -> tuple[Array, Array, Array]:
 
 def _mutual(joint: Joint) -> Scalar:
     p, p_x, p_y = _shares(joint)
-    # One logarithm of the ratio: a difference of entropies would cancel in float32.
+    # The logarithm of a ratio: a difference of entropies would cancel in float32.
     return total(p * jnp.log(jnp.where(p > 0, p / jnp.where(p > 0, p_x * p_y, 1.0), 1.0)))
 
 
@@ -177,6 +177,6 @@ def _divergence(p: Float[Array, "256"], q: Float[Array, "256"]) -> Scalar:
 
 
 def _white(x: Grey) -> Scalar:
-    """The entropy that an image loses when levels 254 and 255 fall together."""
+    """The entropy that an image loses when levels 254 and 255 are merged."""
     p = _histogram(x)[254:]
     return _entropy(p) - _entropy(jnp.sum(p, keepdims=True))

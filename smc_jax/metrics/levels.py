@@ -1,4 +1,4 @@
-"""What goes into every metric and comes out: grey 8-bit images, and one score for each."""
+"""What all metrics share: grey 8-bit images as inputs, one score per image as output."""
 
 import functools
 import inspect
@@ -12,15 +12,15 @@ from jaxtyping import Array, Bool, Float, Int, Num, Real
 Grey = Real[Array, "*b h w"]
 """Grey levels 0..255, of one image or of a batch."""
 Score = Float[Array, "*b"]
-"""One number an image; NaN where the metric is undefined."""
+"""One number per image; NaN where the metric is undefined."""
 
 
 def batched(metric: Callable[..., Score]) -> Callable[..., Score]:
-    """Compiles a metric of `h w` images, and lets it take `b h w` batches.
+    """Compiles a metric of `h w` images so that it also takes `b h w` batches.
 
-    A batch is scored image by image: so the score of an image does not depend on its batch, and
-    the memory is that of one image. Where a pixel is no number the score is undefined. Keyword
-    arguments select a variant when compiling.
+    A batch is scored image by image, so that a score does not depend on the rest of its batch and
+    needs the memory of one image. It is undefined (NaN) where a pixel is not finite. Keyword-only
+    arguments are static: they select a variant at compile time.
     """
 
     def scores(*images: Grey, **variant) -> Score:
@@ -41,7 +41,7 @@ def batched(metric: Callable[..., Score]) -> Callable[..., Score]:
 def levels(image: Real[Array, "h w"]) -> Int[Array, "h w"]:
     """Grey levels 0..255 as int32, so that sums and comparisons of pixels are exact.
 
-    Values between two levels are rounded, those outside are clipped.
+    Values between two levels are rounded, values outside are clipped.
     """
     return jnp.clip(jnp.round(image), 0, 255).astype(jnp.int32)
 
@@ -58,12 +58,12 @@ def total(x: Num[Array, "... h w"]) -> Float[Array, "..."]:
 
 
 def mean(x: Num[Array, "... h w"]) -> Float[Array, "..."]:
-    """The mean of an image, in the same way."""
+    """The mean of an image, row by row as in `total`."""
     return jnp.mean(jnp.mean(x.astype(jnp.float32), -1), -1)
 
 
 def ratio(x: Float[Array, "*s"], y: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """x / y, and NaN, which is undefined, where y is 0."""
+    """x / y; NaN (undefined) where y is 0."""
     return jnp.where(y != 0, x / jnp.where(y != 0, y, 1.0), jnp.nan)
 
 
@@ -79,9 +79,9 @@ def stretched(x: Real[Array, "h w"]) -> Int[Array, "h w"]:
 
 
 def _stretches() -> Int[np.ndarray, "256 256"]:
-    """What each step above the least level becomes, for each width of the range.
+    """The stretched level, by width of the range (row) and step above the least level (column).
 
-    In float64, as the published code: some halves fall short there and are rounded down.
+    Computed in float64, as in the published code: some halves fall just short and are rounded down.
     """
     steps, widths = np.arange(256.0), np.arange(256.0)[:, None]
     exact = steps / np.maximum(widths, 1) * 255

@@ -1,7 +1,7 @@
-"""MEF-SSIM: agreement of structure with the wished-for mixture of both sources.
+"""MEF-SSIM: agreement of structure with the desired mixture of both sources.
 
-Ma, Zeng and Wang, IEEE TIP 2015. Made for exposures, used for all tasks; one score for the pair,
-not one for F and each source.
+Ma, Zeng and Wang, IEEE TIP 2015. Made for multi-exposure fusion, used for all tasks; one score for
+both sources together, not one for each.
 """
 
 import jax.numpy as jnp
@@ -15,20 +15,20 @@ from smc_jax.types import Scalar
 
 SIDE = 11
 WEIGHTS = (0.0448, 0.2856, 0.3001)
-"""Of the scales, finest first; they are divided by their sum."""
+"""Weights of the scales, finest first; used after division by their sum."""
 C = (0.03 * 255) ** 2
 SOURCES = ((0, 0), (1, 1), (0, 1))
 WITH_FUSED = (*SOURCES, (2, 2), (0, 2), (1, 2))
-"""Which (co)variances of (a, b, fused) are needed."""
+"""The (co)variances that `agreement` needs, as pairs of indices into (a, b, fused)."""
 
 
 @batched
 def mef_ssim(a: Grey, b: Grey, fused: Grey) -> Score:
-    """MEF_SSIM: agreement of F's structure with the stronger structure of A and B, to 1.
+    """MEF_SSIM: agreement of F's structure with the stronger structure of A and B, at most 1.
 
-    Mean of (2 s_WF + C) / (s_WW + s_FF + C) under an 11x11 Gaussian window, where the wished-for
-    patch W is a sum of both sources' patches, weighted by their strength, and as strong as the
-    stronger one; no luminance term. Higher is better. Flat images give 1.
+    Mean of (2 s_WF + C) / (s_WW + s_FF + C) under an 11x11 Gaussian window, where the desired patch
+    W is a sum of both sources' patches, weighted by their strength and scaled to the strength of
+    the stronger one; no luminance term. Higher is better. Flat images give 1.
 
     Raises:
       ValueError: a side is shorter than 11 pixels.
@@ -38,12 +38,12 @@ def mef_ssim(a: Grey, b: Grey, fused: Grey) -> Score:
 
 @batched
 def mef_ms_ssim(a: Grey, b: Grey, fused: Grey) -> Score:
-    """MEF-SSIM of three scales, each to the power of its weight, multiplied. Higher is better.
+    """Product of MEF-SSIM at three scales, each raised to its weight. Higher is better.
 
     This is the MS_SSIM of Tang's toolbox and the MEF_SSIM of MEFB; `similarity.ms_ssim_sum` is the
-    MS-SSIM of F and each source. To 1; flat images give 1. Scales whose window does not fit are
-    left out (below 41 pixels a side; the reference gives no score); a scale of negative agreement
-    counts 0.
+    MS-SSIM of F and each source. At most 1; flat images give 1. Scales whose window does not fit
+    are left out (below 41 pixels a side; the reference gives no score); a scale of negative
+    agreement counts as 0.
 
     Raises:
       ValueError: a side is shorter than 11 pixels: no scale fits.
@@ -60,18 +60,18 @@ def mef_ms_ssim(a: Grey, b: Grey, fused: Grey) -> Score:
 def _stack(a: Grey, b: Grey, fused: Grey) -> Float[Array, "3 h w"]:
     if min(fused.shape) < SIDE:
         raise ValueError(f"MEF-SSIM needs at least {SIDE} pixels a side, not {fused.shape}")
-    # Structure does not see a shift, and around 0 it loses fewest digits.
+    # Structure ignores a constant offset, and rounding is least around 0.
     return jnp.stack([centred(levels(image)) for image in (a, b, fused)])
 
 
 def _structure(x: Float[Array, "3 h w"]) -> Scalar:
-    """Mean agreement of F with the wished-for patch."""
+    """Mean agreement of F with the desired patch."""
     square = covariances(x[:2], SOURCES, (1 / SIDE,) * SIDE)
     return mean(agreement(square, covariances(x, WITH_FUSED, gaussian(SIDE, 1.5))))
 
 
 def agreement(square: Float[Array, "3 *i"], weighted: Float[Array, "6 *i"]) -> Float[Array, "*i"]:
-    """Agreement of F with the wished-for patch, a weighted sum of both sources' patches.
+    """Agreement of F with the desired patch, a weighted sum of both sources' patches.
 
     Args:
       square: covariances of `SOURCES` at each place under the 11x11 mean, in squared grey levels.

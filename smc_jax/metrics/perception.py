@@ -1,8 +1,8 @@
-"""Metrics on a model of human sight: contrast as the eye sees it.
+"""Metrics based on a model of human vision: contrast as the eye sees it.
 
-The definitions are those of the code of Liu et al. (IEEE TPAMI 2012), which VIFB and MEFB took
-over. Each image is stretched to 0..255 first, so that both are undefined where one is flat (the
-published code takes a black image as it is).
+The definitions are those of the code of Liu et al. (IEEE TPAMI 2012), which VIFB and MEFB adopted.
+Each image is stretched to 0..255 first, so that both metrics are undefined if one is flat (the
+published code leaves a black image as it is).
 """
 
 import jax
@@ -22,11 +22,12 @@ BLOCK = 16
 def chen_blum(a: Grey, b: Grey, fused: Grey) -> Score:
     """Q_CB: how well F keeps the local contrast of the source that has more of it, 0 to 1.
 
-    Mean of t Q_AF + (1 - t) Q_BF with t = c_A^2 / (c_A^2 + c_B^2); Q is the smaller of two masked
-    contrasts c by the larger, c = |C|^3 / (C^2 + 0.0001), C = (G2 * x) / (G4 * x) - 1 with
-    Gaussians of 31 x 31 pixels (zeros outside) of the image x as filtered by the contrast
-    sensitivity of the eye, a difference of Gaussians in frequency. Higher is better. Chen and
-    Blum, Image Vis. Comput. 2009. IVIF_ZOO takes half of the frequencies: 0.497 for 0.560.
+    Mean of t Q_AF + (1 - t) Q_BF with t = c_A^2 / (c_A^2 + c_B^2). Q is the smaller of two masked
+    contrasts c divided by the larger; c = |C|^3 / (C^2 + 0.0001), C = (G2 * x) / (G4 * x) - 1,
+    where G2 and G4 are Gaussians of 31 x 31 pixels (zeros outside) and x is the image filtered by
+    the contrast sensitivity of the eye, a difference of Gaussians in frequency. Higher is better.
+    Chen and Blum, Image Vis. Comput. 2009. IVIF_ZOO takes half of the frequencies: 0.497 instead
+    of 0.560.
     """
     c_a, c_b, c_f = (_masked_contrast(stretched(x)) for x in (a, b, fused))
     t = c_a**2 / (c_a**2 + c_b**2)
@@ -36,12 +37,12 @@ def chen_blum(a: Grey, b: Grey, fused: Grey) -> Score:
 
 @batched
 def chen_varshney(a: Grey, b: Grey, fused: Grey) -> Score:
-    """Q_CV: visible difference of F and the sources, in squared grey levels. Lower is better.
+    """Q_CV: visible difference between F and its sources, in squared grey levels. Lower is better.
 
-    sum (l_A D_A + l_B D_B) / sum (l_A + l_B) over blocks of 16 x 16 pixels, zeros outside: D the
-    mean square of the difference as filtered by the contrast sensitivity of Mannos and Sakrison,
-    l the sum of the source's Sobel strengths to the power of 5. From 0. Undefined also where no
-    source has an edge. Chen and Varshney, Inf. Fusion 2007. VIFB and MEFB agree.
+    sum (l_A D_A + l_B D_B) / sum (l_A + l_B) over blocks of 16 x 16 pixels, zeros outside: D is
+    the mean square of the difference filtered by the contrast sensitivity of Mannos and Sakrison,
+    l the sum of the source's Sobel strengths to the power of 5. At least 0. Also undefined where
+    no source has an edge. Chen and Varshney, Inf. Fusion 2007. VIFB and MEFB agree.
     """
     x_a, x_b, x_f = (stretched(x) for x in (a, b, fused))
     seen = sum(_salience(x) * _blocks(_seen(x - x_f) ** 2) for x in (x_a, x_b))
@@ -59,10 +60,10 @@ def _masked_contrast(x: Int[Array, "h w"]) -> Float[Array, "h w"]:
 
 
 def _smoothed(x: Int[Array, "h w"], deviation: float) -> Float[Array, "h w"]:
-    """The image under the contrast sensitivity of the eye, smoothed.
+    """The image filtered by the contrast sensitivity of the eye, then smoothed.
 
-    Both filters are separable, and done as one matrix for each axis: where the image is dark, an
-    FFT would leave the rounding errors of its bright parts.
+    Both filters are separable and applied as one matrix per axis: an FFT would leave rounding
+    errors of the bright parts of the image in its dark parts.
     """
     rows, columns = (_matrices(n, deviation) for n in x.shape)
     x = x.astype(jnp.float32)
@@ -75,7 +76,7 @@ def _smoothed(x: Int[Array, "h w"], deviation: float) -> Float[Array, "h w"]:
 
 
 def _matrices(n: int, deviation: float) -> tuple[Float[np.ndarray, "n n"], ...]:
-    """For an axis of n pixels: smoothing after each of both Gaussians of the sensitivity."""
+    """Matrices for an axis of n pixels: each Gaussian of the sensitivity, then smoothing."""
     frequency = np.fft.fftfreq(n) * n / 15
     offset = np.subtract.outer(np.arange(n), np.arange(n))
     smooth = np.exp(-(offset**2) / (2 * deviation**2)) / (np.sqrt(2 * np.pi) * deviation)
@@ -85,7 +86,7 @@ def _matrices(n: int, deviation: float) -> tuple[Float[np.ndarray, "n n"], ...]:
 
 
 def _seen(x: Int[Array, "h w"]) -> Float[Array, "h w"]:
-    """The image under the contrast sensitivity of Mannos and Sakrison."""
+    """The image filtered by the contrast sensitivity of Mannos and Sakrison."""
     h, w = x.shape
     v, u = np.fft.fftfreq(h)[:, None] * h / 4, np.fft.rfftfreq(w)[None] * w / 4
     r = 0.144 * np.hypot(u, v)
@@ -95,7 +96,7 @@ def _seen(x: Int[Array, "h w"]) -> Float[Array, "h w"]:
 
 
 def _salience(x: Int[Array, "h w"]) -> Float[Array, "i j"]:
-    # In units of 1024, whose fifth power is far from the end of float32.
+    # In units of 1024, so that fifth powers stay well within the range of float32.
     return _blocks((edges.strength(edges.sobel(x, "constant")) / 1024) ** 5)
 
 

@@ -1,4 +1,4 @@
-"""Similarity metrics: how alike the fused image and the sources, or a ground truth, are."""
+"""Similarity metrics: how similar the fused image is to its sources or to a ground truth."""
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,14 @@ WINDOW = 7
 GAUSSIAN = 11
 """Side of the Gaussian SSIM window; its deviation is 1.5."""
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Of the scales of MS-SSIM, finest first."""
+"""Weights of the scales of MS-SSIM, finest first."""
 MS_SMALLEST = (GAUSSIAN - 1) * 2 ** (len(MS_WEIGHTS) - 1) + 1
 """The least height and width that five scales need: 161."""
 
 
 @batched
 def correlation(a: Grey, b: Grey, fused: Grey) -> Score:
-    """CC: (r(A,F) + r(B,F)) / 2, r of Pearson, -1 to 1. Higher is better.
+    """CC: (r(A,F) + r(B,F)) / 2 with Pearson's r, -1 to 1. Higher is better.
 
     Undefined where one of the images is flat. All evaluators agree.
     """
@@ -44,10 +44,10 @@ def correlation_of_differences(a: Grey, b: Grey, fused: Grey) -> Score:
 def ssim_sum(a: Grey, b: Grey, fused: Grey) -> Score:
     """SSIM: SSIM(F,A) + SSIM(F,B) with data range 2, -2 to 2. Higher is better.
 
-    The range that papers print comes from float images given to an old scikit-image; it leaves
-    next to no stabiliser (C1 4e-4, C2 3.6e-3), so one level of difference on a flat background
-    costs much. Wang et al., IEEE TIP 2004. VIFB (`ssim_sum_vifb`) and Tang's toolbox
-    (`ssim_mean_tang`) have Gaussian windows; IVIF_ZOO scales levels by 255 first, which is
+    The data range behind published numbers comes from passing float images to an old scikit-image;
+    it makes the stabilisers tiny (C1 4e-4, C2 3.6e-3), so one level of difference on a flat
+    background costs much. Wang et al., IEEE TIP 2004. VIFB (`ssim_sum_vifb`) and Tang's toolbox
+    (`ssim_mean_tang`) use Gaussian windows; IVIF_ZOO scales levels by 255 first, which is
     `gaussian_ssim` with a data range of 1.
     """
     return ssim(a, fused, data_range=2.0) + ssim(b, fused, data_range=2.0)
@@ -61,7 +61,7 @@ def ssim_sum_vifb(a: Grey, b: Grey, fused: Grey) -> Score:
 
 @batched
 def ssim_mean_tang(a: Grey, b: Grey, fused: Grey) -> Score:
-    """(SSIM(F,A) + SSIM(F,B)) / 2 by MATLAB's `ssim` on doubles: their data range is 1.
+    """(SSIM(F,A) + SSIM(F,B)) / 2 by MATLAB's `ssim` on doubles, whose data range is 1.
 
     Gaussian window over the whole image, whose border pixels are repeated.
     """
@@ -73,11 +73,11 @@ def ssim_mean_tang(a: Grey, b: Grey, fused: Grey) -> Score:
 def ms_ssim_sum(a: Grey, b: Grey, fused: Grey, *, data_range: float = 255.0) -> Score:
     """MS-SSIM(F,A) + MS-SSIM(F,B), five scales, 0 to 2. Higher is better.
 
-    Each the product of the mean contrast and structure of every scale and the mean luminance of
-    the coarsest, to the power of `MS_WEIGHTS`; negative means count 0. Wang et al., Asilomar
+    Each is the product over the scales of mean contrast times structure (and luminance at the
+    coarsest scale), raised to `MS_WEIGHTS`; negative means count as 0. Wang et al., Asilomar
     2003, in the code of pytorch-msssim: Gaussian window, scales halved by means of 2 x 2 with
     zeros before the first of an odd number of rows or columns. IVIF_ZOO has in effect a data
-    range of 1, about 0.2 less. Undefined below 161 pixels a side.
+    range of 1, which gives about 0.2 less. Undefined below 161 pixels a side.
     """
     if min(fused.shape) < MS_SMALLEST:
         return jnp.float32(jnp.nan)
@@ -89,7 +89,7 @@ def ms_ssim_sum(a: Grey, b: Grey, fused: Grey, *, data_range: float = 255.0) -> 
 def ssim(x: Grey, y: Grey, *, data_range: float = 255.0) -> Score:
     """Mean SSIM under a 7x7 uniform window that lies inside the image, -1 to 1 (equal).
 
-    Sample covariance, K1 0.01, K2 0.03, as scikit-image's default. Both sides must be at least 7.
+    Sample covariance, K1 0.01, K2 0.03: scikit-image's defaults. Both sides must be at least 7.
     """
     x, y = levels(x), levels(y)
     pixels = WINDOW**2

@@ -1,6 +1,6 @@
-"""Metrics on maps of SSIM: at each place F is compared with the source that matters there.
+"""Metrics based on SSIM maps: at each place F is compared with the source that matters there.
 
-The definitions are those of the code of Liu et al. (IEEE TPAMI 2012), which the field took over.
+The definitions are those of the code of Liu et al. (IEEE TPAMI 2012), which the field adopted.
 """
 
 from typing import NamedTuple
@@ -14,9 +14,9 @@ from smc_jax.metrics.window import Taps, covariances, gaussian, means
 from smc_jax.types import Scalar
 
 PIELLA = gaussian(11, 1.5)
-"""The window of Q_S, Q_W and Q_E, which have the stabilisers of SSIM for a data range of 255."""
+"""The window of Q_S, Q_W and Q_E, which use the stabilisers of SSIM for a data range of 255."""
 YANG = gaussian(7, 1.5)
-"""The window of Q_Y and Q_C, which have next to no stabilisers."""
+"""The window of Q_Y and Q_C, whose stabilisers are `TINY`."""
 TINY = 2e-16
 
 
@@ -25,16 +25,16 @@ def piella(a: Grey, b: Grey, fused: Grey) -> Score:
     """Q_S: mean of t SSIM(F,A) + (1 - t) SSIM(F,B), t = s_A / (s_A + s_B). Higher is better.
 
     s are variances under an 11x11 Gaussian window inside the image, and t is 1/2 where both are
-    0. -1 to 1. Piella and Heijmans, ICIP 2003, who have an 8x8 window and no stabilisers.
+    0. -1 to 1. Piella and Heijmans, ICIP 2003, who use an 8x8 window and no stabilisers.
     """
     return mean(_piella(levels(a), levels(b), levels(fused))[0])
 
 
 @batched
 def piella_weighted(a: Grey, b: Grey, fused: Grey) -> Score:
-    """Q_W: as Q_S, but a mean with the weights max(s_A, s_B): where the sources have structure.
+    """Q_W: Q_S with the mean weighted by max(s_A, s_B), that is, by the sources' structure.
 
-    Higher is better, -1 to 1. The Q_W of MEFB is that of edges alone (`piella_of_edges`).
+    Higher is better, -1 to 1. MEFB's Q_W is that of the edges alone (`piella_of_edges`).
     """
     return _weighted(*_piella(levels(a), levels(b), levels(fused)))
 
@@ -50,8 +50,8 @@ def piella_of_edges(a: Grey, b: Grey, fused: Grey) -> Score:
 def piella_edge_dependent(a: Grey, b: Grey, fused: Grey) -> Score:
     """Q_E: Q_W of the images times Q_W of their edges. Higher is better, -1 to 1.
 
-    Piella and Heijmans, ICIP 2003, with an exponent of 1. The branch for Q_E in the code of Liu et
-    al. does not run; MEFB has it without the first factor.
+    Piella and Heijmans, ICIP 2003, with an exponent of 1. The Q_E branch in the code of Liu et al.
+    does not run; MEFB computes it without the first factor.
     """
     return piella_weighted(a, b, fused) * piella_of_edges(a, b, fused)
 
@@ -61,9 +61,10 @@ def yang(a: Grey, b: Grey, fused: Grey) -> Score:
     """Q_Y: as Q_S where A and B are alike, else SSIM with the better source. Higher is better.
 
     Alike where SSIM(A,B) >= 0.75; -1 to 1. 7x7 Gaussian window inside the image, no stabilisers:
-    one level of noise on an empty background costs all. Yang et al., Inf. Fusion 2008. Where A
-    and B are both flat there is no t: such places are left out, as in MEFB; Liu et al. print NaN
-    then, IVIF_ZOO has stabilisers and pads with zeros. Undefined where no place is left.
+    one level of noise on an empty background can cost the whole score there. Yang et al., Inf.
+    Fusion 2008. Where A and B are both flat, t is undefined: such places are left out, as in MEFB;
+    Liu et al. print NaN then, IVIF_ZOO uses stabilisers and pads with zeros. Undefined where no
+    place is left.
     """
     x = _statistics(levels(a), levels(b), levels(fused), YANG)
     ab, af, bf = _ssim(x, 0, 1, TINY, TINY), _ssim(x, 0, 2, TINY, TINY), _ssim(x, 1, 2, TINY, TINY)
@@ -76,9 +77,9 @@ def yang(a: Grey, b: Grey, fused: Grey) -> Score:
 def cvejic(a: Grey, b: Grey, fused: Grey) -> Score:
     """Q_C: mean of t SSIM(F,A) + (1 - t) SSIM(F,B), t = s_AF / (s_AF + s_BF). Higher is better.
 
-    s are covariances; a place counts 0 where t < 0, and 1 where t > 1, so that it matters which
+    s are covariances; a place counts as 0 where t < 0 and as 1 where t > 1, so it matters which
     source is A. -1 to 1. Window and stabilisers as in Q_Y. Cvejic et al., Int. J. Inf. Commun.
-    Eng. 2006. Where both covariances are 0 there is no t: such places are left out, as in MEFB;
+    Eng. 2006. Where both covariances are 0, t is undefined: such places are left out, as in MEFB;
     Liu et al. print NaN then. Undefined where no place is left, as for a flat F.
     """
     x = _statistics(levels(a), levels(b), levels(fused), YANG)
@@ -92,7 +93,7 @@ Map = Float[Array, "i j"]
 
 
 class _Statistics(NamedTuple):
-    """Of a, b and fused, which are 0, 1 and 2, under a window."""
+    """Moments of a, b and fused (indices 0, 1 and 2) under a window."""
 
     means: Float[Array, "3 i j"]
     covariances: Float[Array, "6 i j"]

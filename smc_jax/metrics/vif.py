@@ -1,7 +1,7 @@
-"""Visual information fidelity: what a model of sight finds of the sources in the fused image.
+"""Visual information fidelity: how much of the sources a model of vision finds in F.
 
-VIF in the pixel domain (Sheikh and Bovik, IEEE TIP 2006) and VIFF, a form of it for fusion (Han
-et al., Inf. Fusion 2013). Both look at four scales, each half as wide as the one before.
+VIF in the pixel domain (Sheikh and Bovik, IEEE TIP 2006) and VIFF, its form for fusion (Han et
+al., Inf. Fusion 2013). Both use four scales, each half as wide as the one before.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ NOISE = 2.0
 """Variance of the visual noise of VIF, in squared grey levels."""
 VIFF_NOISE = 0.005 * 255**2
 VIFF_WEIGHTS = (1 / 2.15, 0.0, 0.15 / 2.15, 1 / 2.15)
-"""Of the scales, finest first."""
+"""Weights of the scales, finest first."""
 EPS = 1e-10
 SMALLEST = 17
 """Side of the widest window: the least height and width of an image."""
 
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 2), (1, 2))
-"""Which (co)variances of (a, b, fused) are needed."""
+"""The (co)variances that are needed, as pairs of indices into (a, b, fused)."""
 
 
 @batched
@@ -31,8 +31,8 @@ def vif(a: Grey, b: Grey, fused: Grey) -> Score:
     """VIF: fidelity of F to A plus that of F to B, 0 to about 2. Higher is better.
 
     sum log(1 + g^2 s_S / (s_V + 2)) / sum log(1 + s_S / 2) over pixels and scales, for F = g S + V
-    under a window, s a variance. Of 1 a source when F equals it; above 1 where F has more
-    contrast. A flat source counts 1, as in CDDFuse's evaluator, which Tang's toolbox agrees with.
+    under a window, s a variance. A source adds 1 if F equals it, more than 1 if F has more
+    contrast. A flat source adds 1, as in CDDFuse's evaluator, with which Tang's toolbox agrees.
     IVIF_ZOO pads with zeros and shifts its windows: 9 % more; MEFB's VIF is `viff`. Scales whose
     window does not fit are left out (below 41 pixels a side).
 
@@ -50,10 +50,10 @@ def viff(a: Grey, b: Grey, fused: Grey) -> Score:
     """VIFF: fidelity of F to the source that it follows less, pixel by pixel. Higher is better.
 
     Sum over the scales of `VIFF_WEIGHTS` times sum (n + c) / sum (d + c), where n and d are the two
-    logarithms of VIF, with a noise of 325, of the source with the smaller gain g (B if equal), and
-    c = 1e-7. From 0; 1 where F equals both sources, and for flat ones. MEFB prints it as VIF.
+    logarithms of VIF, with a noise of 325, for the source with the smaller gain g (B if equal), and
+    c = 1e-7. At least 0; 1 where F equals both sources, and for flat ones. MEFB prints it as VIF.
     Scales whose window does not fit are left out (below 41 pixels a side), and the other weights
-    scaled to sum 1.
+    are rescaled to sum to 1.
 
     Raises:
       ValueError: a side is shorter than 17 pixels: no scale fits.
@@ -69,14 +69,14 @@ def viff(a: Grey, b: Grey, fused: Grey) -> Score:
 
 
 Pair = Float[Array, "2 i j"]
-"""A map for each source."""
+"""One map per source."""
 
 
 def _scales(a: Grey, b: Grey, fused: Grey, noise: float) -> Iterator[tuple[Pair, Pair, Pair]]:
-    """Gain, information that F keeps and information there is, scale by scale."""
+    """Yields the gain, the information that F keeps and all information, scale by scale."""
     if min(fused.shape) < SMALLEST:
         raise ValueError(f"VIF needs at least {SMALLEST} pixels a side, not {fused.shape}")
-    # Variances do not see a shift, and around 0 they lose fewest digits.
+    # Variances ignore a constant offset, and rounding is least around 0.
     x = jnp.stack([centred(levels(image)) for image in (a, b, fused)])
     for scale in range(4):
         window = gaussian(n := 2 ** (4 - scale) + 1, n / 5)
@@ -91,7 +91,7 @@ def _scales(a: Grey, b: Grey, fused: Grey, noise: float) -> Iterator[tuple[Pair,
 def _information(
     s1: Pair, s2: Float[Array, "i j"], s12: Pair, noise: float
 ) -> tuple[Pair, Pair, Pair]:
-    """The clamps in the order of the reference."""
+    """What `_scales` yields for one scale; the clamps are in the order of the reference."""
     gain = s12 / (s1 + EPS)
     rest = s2 - gain * s12
     flat = s1 < EPS

@@ -12,13 +12,13 @@ Taps = tuple[float, ...]
 
 
 Pairs = Sequence[tuple[int, int]]
-"""Which images of a stack belong together."""
+"""Pairs of images of a stack, as indices."""
 
 
 def covariances(x: Float[Array, "k h w"], pairs: Pairs, window: Taps) -> Float[Array, "p i j"]:
-    """Covariance under the window of both images of each pair.
+    """Covariance of each pair of images under the window.
 
-    Covariances of the rows, averaged over the columns, plus those of the rows' means.
+    Computed as the covariances within rows, averaged over the rows, plus those of the row means.
     """
     row_means, rows = _along(x, pairs, window, 2)
     return _weighted(rows, window, 1) + _along(row_means, pairs, window, 1)[1]
@@ -29,7 +29,7 @@ def _along(
 ) -> tuple[Float[Array, "k i j"], Float[Array, "p i j"]]:
     """Means, and covariances of the pairs, along one axis.
 
-    E[xy] - E[x]E[y] about the central pixel: about 0 it would lose half of float32's digits.
+    Uses E[xy] - E[x]E[y] about the central pixel: about 0 it would lose half of float32's digits.
     """
     centre = _shift(x, len(window) // 2, window, axis)
     steps = [_shift(x, tap, window, axis) - centre for tap in range(len(window))]

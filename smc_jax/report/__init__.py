@@ -1,1 +1,1 @@
-"""What an evaluation leaves behind: tables, a contact sheet, and a page to look at."""
+"""Outputs of an evaluation: tables, a contact sheet, and an HTML page."""

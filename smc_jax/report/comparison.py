@@ -1,4 +1,4 @@
-"""Methods against each other: means, intervals, ranks and tests over the pairs of a data set."""
+"""Comparison of methods: means, intervals, ranks and tests over the pairs of a data set."""
 
 import itertools
 import math
@@ -12,9 +12,9 @@ from scipy import stats
 from smc_jax import metrics
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""Method, then pair, then metric. What failed or is undefined is missing."""
+"""Scores by method, pair and metric. Failed or undefined ones are missing."""
 Values = dict[str, dict[str, float]]
-"""Method, then metric."""
+"""Numbers by method and metric."""
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -22,21 +22,22 @@ _KNOWN = metrics.METRICS | metrics.TRUTH_METRICS
 
 
 class Comparison(NamedTuple):
-    """What the scores of a data set say of the methods.
+    """How the methods compare on a data set.
 
     Attributes:
-      scores: those of each method and pair.
-      metrics: the metrics that are there, in the order of `metrics.METRICS`.
+      scores: the scores of each method and pair.
+      metrics: the metrics that have scores, in the order of `METRICS`, then `TRUTH_METRICS`.
       means: by method and metric, over the pairs of the method.
-      intervals: of those means, by the percentile bootstrap over pairs; none of a single pair.
+      intervals: confidence intervals of the means, by the percentile bootstrap over pairs; missing
+        for a single pair.
       complete: the methods that have a score wherever another has one.
-      places: by method and metric, 1 for the best. Means that read alike share one. A method that
-        lacks a pair's score in a metric has no place there: its mean is over an easier or harder
-        set.
-      ranks: of complete methods, the mean of their places among each other over the metrics, where
-        those that share places get the middle of them.
-      p_values: by method, another and metric, of the two-sided Wilcoxon signed-rank test over the
-        pairs of both, not corrected for the number of tests; 1 where no pair tells them apart.
+      places: by method and metric, 1 for the best. Means that print alike share a place. A method
+        without a score for some pair that another method has one for gets no place in that metric:
+        its mean is over an easier or harder set.
+      ranks: for complete methods, the mean over the metrics of their places among each other;
+        methods that share places get the middle of them.
+      p_values: by method, other method and metric, of the two-sided Wilcoxon signed-rank test over
+        the pairs of both, not corrected for the number of tests; 1 if they score alike on all.
     """
 
     scores: Scores
@@ -54,7 +55,7 @@ class Comparison(NamedTuple):
 
 
 def compare(scores: Scores) -> Comparison:
-    """The comparison of all methods. Equal scores give equal intervals: the seed is fixed."""
+    """Compares all methods. Equal scores give equal intervals: the seed is fixed."""
     there = {m for pairs in scores.values() for values in pairs.values() for m in values}
     names = [name for name in _KNOWN if name in there]
     columns = {
@@ -91,14 +92,14 @@ def higher_is_better(metric: str) -> bool:
 
 
 def digits(values: Mapping[str, Mapping[str, float]], metric: str) -> int:
-    """How many decimals tables show of a column: three, or two if it reaches 10."""
+    """Number of decimals that tables show in a column: three, or two if a value reaches 10."""
     return (
         2 if max((abs(v[metric]) for v in values.values() if metric in v), default=0) >= 10 else 3
     )
 
 
 def text(values: Mapping[str, Mapping[str, float]], row: str, metric: str) -> str:
-    """A value as tables show it; "" for none."""
+    """A value as tables show it; "" if it is missing."""
     return f"{values[row][metric]:.{digits(values, metric)}f}" if metric in values[row] else ""
 
 
@@ -117,8 +118,8 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
 def _order(
     means: Values, methods: Sequence[str], metric: str, ties: str
 ) -> Shaped[np.ndarray, "methods"]:
-    """Places in a metric, from 1 on; `ties` as in `scipy.stats.rankdata`."""
-    # As printed, so that a difference that nobody sees decides nothing.
+    """Places of methods in a metric, from 1; `ties` as in `scipy.stats.rankdata`."""
+    # Values as printed, so that invisible differences decide nothing.
     read = np.array([float(text(means, method, metric)) for method in methods])
     return stats.rankdata(-read if higher_is_better(metric) else read, ties)
 

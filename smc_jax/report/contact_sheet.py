@@ -1,4 +1,4 @@
-"""Pairs and what methods made of them, side by side in one picture."""
+"""Pairs and the methods' results, side by side in one image."""
 
 import io
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _LABEL = 22
 
 
 def write(path: Path, methods: Sequence[str], scenes: Sequence[Scene]) -> None:
-    """A row a scene, its sources first, in one PNG of at most 1600 pixels across."""
+    """Writes a PNG at most 1600 pixels wide with one row per scene, its sources first."""
     columns = ["a", "b", *methods]
     width = min(_CELL, WIDTH // len(columns))
     heights = [_height(scene.sources["a"], width) for scene in scenes]

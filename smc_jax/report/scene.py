@@ -1,4 +1,4 @@
-"""A pair of images and what methods made of it, for people to look at."""
+"""A pair of images and the methods' results, for display."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,7 +10,7 @@ class Scene(NamedTuple):
     """Images of one size, uint8, "h w" or "h w 3".
 
     Attributes:
-      name: that of the pair.
+      name: the name of the pair.
       sources: by label: `a`, `b`, and `truth` if there is one.
       results: by method; one that failed is missing.
     """

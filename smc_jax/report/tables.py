@@ -15,7 +15,7 @@ _COLUMNS = 12
 
 
 def plain(comparison: Comparison) -> str:
-    """The means as aligned text, a line a method: `*` is the best of a column, `'` the second."""
+    """The means as aligned text, one line per method: `*` marks a column's best, `'` its second."""
     marks = {1: "*", 2: "'"}
     blocks = []
     for first in range(0, len(comparison.metrics), _COLUMNS):
@@ -29,7 +29,7 @@ def plain(comparison: Comparison) -> str:
 
 
 def versus(comparison: Comparison, method: str) -> str:
-    """Where a method differs from each other one by more than chance, as aligned text."""
+    """Aligned text on where a method differs from each other one by more than chance."""
     if len(comparison.scores[method]) < LEAST_PAIRS:
         return f"Fewer than {LEAST_PAIRS} pairs cannot show that a difference is more than chance."
     lines = [[f"{method} against", *comparison.metrics]]
@@ -89,7 +89,7 @@ def latex(comparison: Comparison) -> str:
 
 
 def comma_separated(comparison: Comparison) -> str:
-    """The scores as CSV: a row for each pair of each method, and one, `mean`, to close the method.
+    """The scores as CSV: one row per pair of each method, then a row `mean` for the method.
 
     A cell is empty where a metric is undefined.
     """
@@ -104,7 +104,7 @@ def comma_separated(comparison: Comparison) -> str:
 
 
 def as_json(comparison: Comparison, dialect: str, failures: Sequence[str]) -> str:
-    """All of the comparison, whose definitions the scores follow, and what failed."""
+    """The comparison as JSON, with the dialect that the scores follow and the failures."""
     methods = {
         method: {
             "pairs": len(pairs),

@@ -1,7 +1,7 @@
 """The page `report.html`: the table and a viewer of every pair, in one file that needs no network.
 
-The images are lossless WebP in inert JSON at the end of the page, a block a pair. The page works
-while the blocks behind it are still being read, and decodes an image when it is shown.
+The images are lossless WebP in inert JSON at the end of the page, one block per pair. The page
+works while these blocks are still loading, and decodes an image when it is shown.
 """
 
 import base64
@@ -50,7 +50,7 @@ def _page(comparison: Comparison) -> str:
     decimals = {metric: digits(comparison.means, metric) for metric in comparison.metrics}
     counts = ((len(pairs), "pair"), (len(methods), "method"), (len(decimals), "metric"))
     return string.Template(_asset("page.html")).substitute(
-        # By hash, so that no other script runs even if a name should get past the escaping.
+        # Allowed by hash, so that no other script runs even if a name gets past the escaping.
         policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; "
         f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'",
         style=style,
@@ -147,7 +147,7 @@ def _block(scene: Scene, pool: ThreadPoolExecutor) -> str:
 
 
 def _data_url(image: np.ndarray) -> str:
-    """The image without loss, at a setting that is as fast as PNG's and a quarter smaller."""
+    """The image as lossless WebP, as fast as PNG and a quarter smaller, or as PNG if too large."""
     buffer = io.BytesIO()
     if max(image.shape) > _WEBP_SIDE:
         Image.fromarray(image).save(buffer, "PNG")
@@ -159,7 +159,7 @@ def _data_url(image: np.ndarray) -> str:
 
 
 def _json(content: object) -> str:
-    """JSON that cannot end the script element which it lies in."""
+    """JSON that cannot close the script element around it."""
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     return text.replace("<", r"\u003c").replace(">", r"\u003e")
 

@@ -1,4 +1,4 @@
-"""The selective scan of Mamba (S6): one function, several implementations of it."""
+"""The selective scan of Mamba (S6): one function with several implementations."""
 
 from typing import Any
 
@@ -44,38 +44,41 @@ def selective_scan(
         y[t] = (C[t] . h[t] + D x[t]) silu(z[t])
 
     The arguments are those of mamba-ssm's `selective_scan_fn`, with the length before the channels.
-    The state is kept in float32 (float64 for float64 inputs) whatever the inputs' type. Under
-    `jax.vmap` the mapped scans ride side by side in one call. Methods that bring their own gradient
-    can be differentiated in reverse, once; `reference` and `associative` as often as you like.
+    The state is kept in float32 even if the inputs have a lower precision, and in float64 if `x`
+    is float64. Under `jax.vmap` the mapped scans run side by side in one call. `reference` and
+    `associative` can be differentiated any number of times and in either mode; the other methods
+    define their own gradient, which supports reverse mode only, and only once.
 
     Args:
       x: the sequence.
       dt: step sizes, at least 0 (after `dt_bias` and `dt_softplus`).
       A: decay rates, at most 0.
-      B: how a token enters the state. With a group axis `g` that divides `d`, channels
-        `[i d/g, (i+1) d/g)` share `B[:, :, i]`: independent scans ride side by side in one call.
+      B: how a token enters the state. With a group axis `g`, which must divide `d`, channels
+        `[i d/g, (i+1) d/g)` share `B[:, :, i]`: independent scans run side by side in one call.
       C: how the state is read, shaped like `B`.
       D: weight of the skip connection.
       z: gate.
       dt_bias: added to `dt`.
-      dt_softplus: apply softplus to `dt` after that.
-      reverse: scan from the last token to the first.
+      dt_softplus: whether to apply softplus to `dt` after adding `dt_bias`.
+      reverse: whether to scan from the last token to the first.
       initial_state: h before the first token that is scanned; zero if None.
-      return_final_state: return h after the last token that is scanned as well.
+      return_final_state: whether to return h after the last token that is scanned as well.
       method: `reference` (a loop over tokens), `associative` (`jax.lax.associative_scan`; needs
-        memory for several (l, d, n) arrays), `chunked` (loops over tokens, keeps chunk boundaries
-        only), `two_level` (all chunks side by side), `pallas` (the same in kernels, in float32,
-        for NVIDIA GPUs from Hopper on), or `auto`: `pallas` there, `two_level` on another GPU,
-        else `chunked`, chosen when the platform is known.
-      chunk: tokens between two kept states of all but the first two; None lets them choose.
+        memory for several (l, d, n) arrays), `chunked` (loops over tokens that keep only the states
+        at chunk boundaries), `two_level` (all chunks side by side), `pallas` (`two_level` as
+        kernels, in float32, for NVIDIA GPUs from Hopper on), or `auto`, which chooses when the
+        program is compiled: `pallas` where its kernels run, `two_level` on other GPUs, else
+        `chunked`.
+      chunk: number of tokens between two kept states (`reference` and `associative` ignore it);
+        None lets the method choose.
 
     Returns:
-      y, "b l d" of x's type; with `return_final_state` y and the final state, "b d n".
+      y, "b l d" of x's type; with `return_final_state` a pair of y and the final state, "b d n".
 
     Raises:
-      ValueError: an unknown method, an empty axis, or shapes that do not belong together;
-        `pallas` for another platform than a CUDA GPU (when the platform is known) or in float64.
-      TypeError: an argument that is no array of floating point numbers, or a chunk that is no int.
+      ValueError: an unknown method, an empty axis, shapes that do not match, or a chunk below 1;
+        `pallas` in float64, or when compiled for a platform other than CUDA.
+      TypeError: an argument that is not a floating-point array, or a chunk that is not an int.
     """
     trimmings = {"D": D, "z": z, "dt_bias": dt_bias, "initial_state": initial_state}
     x, dt, A, B, C, D, z, dt_bias, initial_state = _checked(
@@ -114,7 +117,7 @@ def selective_scan(
 
 
 def _checked(method: str, chunk: Any, **given: Any) -> list[Any]:
-    """The arrays that were given as JAX's, if they fit together; the rest is None still."""
+    """Checks that the arguments fit together and returns them as JAX arrays, or None if omitted."""
     check_method(method)
     if chunk is not None and not isinstance(chunk, int | np.integer):
         raise TypeError(f"selective_scan: chunk is {chunk!r}; expected an int")

@@ -1,7 +1,8 @@
-"""The methods that bring their own gradient, behind one `jax.custom_vjp`.
+"""The methods that define their own gradient, behind one `jax.custom_vjp`.
 
-All of them keep the same of the forward pass, the state at chunk boundaries, so that each platform
-may take another one. What `jax.vmap` adds becomes more groups of the same call.
+All of them keep the same residuals, the inputs and the states at chunk boundaries, so that `auto`
+can be a different method on each platform. Axes that `jax.vmap` maps become more groups of the same
+call.
 """
 
 import functools
@@ -9,14 +10,19 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-from jaxtyping import Array, Float
 
 from smc_jax.selective_scan import chunked, pallas, platforms, two_level
 from smc_jax.selective_scan.mapping import joining
+from smc_jax.selective_scan.shapes import Matrix, Rates, Sequence, State
 
 
 class Method(NamedTuple):
-    """The two passes of a method, both of which give tuples of arrays."""
+    """The two passes of a method, both of which return tuples of arrays.
+
+    In `METHODS`, `forward(x, dt, A, B, C, start)` returns y, the final state, and "k n b g d", the
+    state that enters each of k chunks; `backward(x, dt, A, B, C, starts, dy, dend)` returns the
+    gradients of the arguments of `forward`. Both also take the keywords `reverse` and `chunk`.
+    """
 
     forward: Callable
     backward: Callable
@@ -27,18 +33,17 @@ METHODS = {
     "two_level": Method(two_level.forward, two_level.backward),
     "pallas": Method(pallas.forward, pallas.backward),
 }
-"""`forward(x, dt, A, B, C, start)` gives y, the end state, and "k n b g d", the state that enters
-each of k chunks; `backward(x, dt, A, B, C, starts, dy, dend)` the gradients of what `forward` was
-called with. Both are told `reverse` and `chunk` as well."""
-# Where the groups are, in x, dt, A, B, C and a state or the states of all chunks.
+"""The methods that `scan` accepts, besides `auto`."""
+# The axis of the groups in a sequence, a state and the states of all chunks; in x, dt, A, B and C.
 _SEQUENCE, _STATE, _STATES = 2, 2, 3
 _INPUTS = (_SEQUENCE, _SEQUENCE, 1, 3, 3)
 
 
 def chunk_of(length: int, method: str) -> int:
-    """Tokens between two kept states: of a long sequence few are kept, for the memory's sake.
+    """Returns the number of tokens between two kept states.
 
-    Not so for the kernels: a block of them holds no more at once, and would recompute the others.
+    It is larger for long sequences, to save memory, but not for the kernels: a block cannot hold
+    the states of more tokens at once, so larger chunks would be recomputed in parts.
     """
     kernels = method == "pallas" or (method == "auto" and platforms.has_kernels())
     return min(length, 64 if length < 2**15 or kernels else 256)
@@ -46,17 +51,17 @@ def chunk_of(length: int, method: str) -> int:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8))
 def scan(
-    x: Float[Array, "l b g d"],
-    dt: Float[Array, "l b g d"],
-    A: Float[Array, "n g d"],
-    B: Float[Array, "l n b g"],
-    C: Float[Array, "l n b g"],
-    start: Float[Array, "n b g d"],
+    x: Sequence,
+    dt: Sequence,
+    A: Rates,
+    B: Matrix,
+    C: Matrix,
+    start: State,
     method: str,
     reverse: bool,
     chunk: int,
-) -> tuple[Float[Array, "l b g d"], Float[Array, "n b g d"]]:
-    """y and the end state, by a name of `METHODS`, or `auto`: what suits the platform."""
+) -> tuple[Sequence, State]:
+    """Returns y and the final state, by one of `METHODS` or, with `auto`, the platform's own."""
     return _scan_forward(x, dt, A, B, C, start, method, reverse, chunk)[0]
 
 

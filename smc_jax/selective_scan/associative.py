@@ -2,23 +2,24 @@
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+
+from smc_jax.selective_scan.shapes import Matrix, Rates, Sequence, State
 
 
 def scan(
-    x: Float[Array, "l b g d"],
-    dt: Float[Array, "l b g d"],
-    A: Float[Array, "n g d"],
-    B: Float[Array, "l n b g"],
-    C: Float[Array, "l n b g"],
-    start: Float[Array, "n b g d"],
+    x: Sequence,
+    dt: Sequence,
+    A: Rates,
+    B: Matrix,
+    C: Matrix,
+    start: State,
     *,
     reverse: bool,
-) -> tuple[Float[Array, "l b g d"], Float[Array, "n b g d"]]:
-    """y and the end state. All states at once, in log2(l) rounds; see `selective_scan`.
+) -> tuple[Sequence, State]:
+    """Returns y and the final state, with all states computed at once; see `selective_scan`.
 
-    Decays only ever multiply (they are at most 1), so nothing can overflow, unlike in the
-    cumulative-sum form of the same scan.
+    This takes log2(l) rounds. Decays are at most 1 and are only ever multiplied, so nothing can
+    overflow, unlike in the cumulative-sum form of the same scan.
     """
     decay = jnp.exp(dt[:, None] * A[:, None])
     entering = (dt * x)[:, None] * B[..., None]
@@ -29,6 +30,6 @@ def scan(
 
 
 def combine(earlier, later):
-    """Two steps h -> a h + b, one after the other, as one step."""
+    """Composes two consecutive steps h -> a h + b into one."""
     (a0, b0), (a1, b1) = earlier, later
     return a0 * a1, a1 * b0 + b1

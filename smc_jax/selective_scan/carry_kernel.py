@@ -1,8 +1,9 @@
-"""The carry from chunk to chunk as a kernel (see `kernels`): what `two_level.carry` does by
-`lax.associative_scan`, which a GPU runs as some twenty small kernels.
+"""The carry from chunk to chunk as a kernel (see `kernels`).
 
-A lane has one number of the state of one channel and walks from chunk to chunk. Where there are
-many, parts of them are walked side by side, which takes a second walk, as with tokens.
+It computes what `two_level.carry` does by `lax.associative_scan`, which a GPU runs as some twenty
+small kernels. A lane has one number of the state of one channel and walks from chunk to chunk. If
+there are many chunks, parts of them are walked side by side, which takes a second walk, as with
+tokens.
 
 Shapes: those of `kernels`, with m for s times d; p parts of t chunks.
 """
@@ -17,11 +18,11 @@ from jaxtyping import Array, Float
 from smc_jax.selective_scan.kernels import Rates, State, turns, walk
 from smc_jax.selective_scan.lanes import LANES, WARPS, Block, Tile, run
 
-# Rows are numbers of the state, one a warp.
+# Rows are numbers of the state, one per warp.
 TILE = Tile(WARPS, LANES // WARPS, "s", "s")
-# Chunks in a turn of the loop, which are loaded at once.
+# Chunks per turn of the loop, which are loaded at once.
 UNROLL = 8
-# Chunks that one walk may have.
+# The most chunks that are walked as one part.
 WALK = 128
 
 
@@ -34,10 +35,10 @@ def carry(
     reverse: bool,
     interpret: Any = None,
 ) -> tuple[State, Float[Array, "n s d"]]:
-    """The true state before each chunk, and after the last.
+    """Returns the true state before each chunk, and the one after the last.
 
     Args:
-      A: times log2(e).
+      A: decay rates, multiplied by log2(e).
       handed: the state after each chunk, had it started at zero.
       steps: the sum of dt over each chunk.
       start: the state before the first chunk.
@@ -68,7 +69,10 @@ def _carry(A, handed, steps, start, **options):
 
 
 def _walk(A, handed, steps, start, *, reverse: bool, interpret: Any):
-    """The state after each part, from zero or from a `start`; then also that before each chunk."""
+    """Walks each part from zero or from `start`, and returns the state after it.
+
+    With a `start`, the state before each chunk comes first in the result.
+    """
 
     def selective_scan_carry(A_ref, handed_ref, steps_ref, *refs):
         block = Block(TILE, handed.shape, interpret)
@@ -97,19 +101,19 @@ def _walk(A, handed, steps, start, *, reverse: bool, interpret: Any):
 
 
 def _parts(chunks: int) -> tuple[int, int]:
-    """In how many parts chunks are walked, and how many each has, those that are filled up too."""
+    """Returns the number of parts, and of chunks per part including the padding."""
     if chunks <= WALK:
         return 1, chunks + -chunks % UNROLL
     root = math.isqrt(chunks)
-    # To fill up costs a copy: best are parts that need none, then those whose two walks, in parts
-    # and from part to part, are equally long.
+    # Padding costs a copy: parts that need none are best, then those for which the two walks,
+    # within parts and from part to part, are about equally long.
     lengths = range(UNROLL, 2 * root, UNROLL)
     length = min(lengths, key=lambda length: (chunks % length > 0, abs(length - root)))
     return -(-chunks // length), length
 
 
 def _fill(v, axis: int, of: int):
-    """Zeros fill an axis up to a multiple; as chunks they leave the state as it is."""
+    """Pads an axis with zeros to a multiple of `of`; as chunks they leave the state unchanged."""
     margin = [(0, 0)] * v.ndim
     margin[axis] = (0, -v.shape[axis] % of)
     return jnp.pad(v, margin)

@@ -1,29 +1,41 @@
 """The selective scan for a CPU: loops over tokens that keep little, with an analytic gradient.
 
-The forward pass saves the state at chunk boundaries alone; the backward pass recomputes a chunk's
+The forward pass keeps only the state at chunk boundaries; the backward pass recomputes a chunk's
 states from there and runs the adjoint recurrence over them. Independent scans (batch and groups)
-lie side by side in blocks whose state stays in the first-level cache, block after block.
+lie side by side in blocks whose state fits the first-level cache; blocks run one after another.
 
-Shapes inside: m blocks, k chunks a block, t tokens a chunk, s scans side by side.
+Shapes inside: m blocks, k chunks per block, t tokens per chunk, s scans side by side.
 """
 
 import jax.numpy as jnp
 from einops import rearrange, repeat
 from jax import export, lax
+from jaxtyping import Array, Float
 
 from smc_jax.selective_scan import tokens
+from smc_jax.selective_scan.shapes import Matrix, Rates, Sequence, State, States
 from smc_jax.selective_scan.tokens import Tokens
 
-# Numbers of state that one loop carries. Fewer: the loop's own cost shows; more: its arrays of
-# this size, six in the gradient, leave a 48 KiB cache. Both passes take the same, so that they
-# share the arrays that are laid out for it.
+# State elements that one loop carries. With fewer, the overhead of the loop shows; with more, its
+# arrays of this size, six in the gradient, do not fit a 48 KiB cache. Both passes use the same
+# size, so that they share the arrays in this layout.
 BLOCK_STATE = 2048
-# Over more channels XLA sums by windows first, in a slow loop: the gradient divides multiples of so
-# many.
+# XLA sums over more channels than this by windows first, in a slow loop, so the gradient splits
+# widths that are multiples of it.
 SUMMED = 32
 
 
-def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int):
+def forward(
+    x: Sequence,
+    dt: Sequence,
+    A: Rates,
+    B: Matrix,
+    C: Matrix,
+    start: State,
+    *,
+    reverse: bool,
+    chunk: int,
+) -> tuple[Sequence, State, States]:
     """See `analytic.Method`."""
     fold = _Fold(x.shape, A.shape[0], chunk)
 
@@ -42,7 +54,19 @@ def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int):
     return fold.lanes_back(y), fold.state_back(end), fold.states_back(starts)
 
 
-def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
+def backward(
+    x: Sequence,
+    dt: Sequence,
+    A: Rates,
+    B: Matrix,
+    C: Matrix,
+    starts: States,
+    dy: Sequence,
+    dend: State,
+    *,
+    reverse: bool,
+    chunk: int,
+) -> tuple[Sequence, Sequence, Rates, Matrix, Matrix, State]:
     """See `analytic.Method`."""
     fold = _Fold(x.shape, A.shape[0], chunk)
 
@@ -57,7 +81,8 @@ def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
             carry, found = _adjoint(carry, room, A, part, dy, reverse=reverse)
             return (*carry, room), found
 
-        # `lax.scan` fills what it returns with zeros first, and would for each chunk anew.
+        # Carried through the chunks: as outputs of the inner `lax.scan` these arrays would be
+        # filled with zeros again for each chunk.
         empty = jnp.zeros_like(A)
         carry = q, empty, (jnp.broadcast_to(empty, (chunk, *empty.shape)),) * 2
         (q, dA, _), found = lax.scan(one_chunk, carry, tuple(sequence), reverse=not reverse)
@@ -75,15 +100,15 @@ def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
     return dx, ddt, fold.state_back(dA).sum(1), dB, dC, fold.state_back(dstart)
 
 
-def _divided(state):
-    """ "n s d" as "n s p d", p parts of `SUMMED` channels, if there are so many."""
+def _divided(state: Float[Array, "n s d"]) -> Float[Array, "n s *p"]:
+    """Splits "n s d" into "n s p d" with d = `SUMMED`, if the width is a larger multiple of it."""
     *scans, width = state.shape
     several = width > SUMMED and width % SUMMED == 0
     return state.reshape(*scans, -1, SUMMED) if several else state
 
 
 def _recompute(room, start, A, part: Tokens, *, reverse: bool):
-    """Of each token of a chunk exp(dt A), and what that leaves of the state before, into `room`."""
+    """Fills `room` with each token's exp(dt A) and the product of that and the state before."""
 
     def step(carry, token):
         h, (decays, kept) = carry
@@ -100,14 +125,14 @@ def _recompute(room, start, A, part: Tokens, *, reverse: bool):
 
 
 def _adjoint(carry, room, A, part: Tokens, dy, *, reverse: bool):
-    """As `tokens.gradients`, from what `_recompute` has kept."""
+    """Computes what `tokens.gradients` does, from the arrays that `_recompute` has filled."""
 
     def step(carry, token):
         q, dA = carry
         *token, dy, (a, kept) = token
         x, dt, B, C = tokens.split(q.shape, *token)
         dy = dy.reshape(dt.shape)
-        # Without the barrier XLA computes g anew for each of the sums.
+        # Without the barrier XLA recomputes g for each of the sums.
         g = lax.optimization_barrier(q + C * dy)
         found, slope = tokens.slopes(g, kept, A, x, dt, B, dy)
         return (g * a, dA + slope), found
@@ -116,64 +141,66 @@ def _adjoint(carry, room, A, part: Tokens, dy, *, reverse: bool):
 
 
 class _Fold:
-    """Lays scans out in blocks and chunks, and back. Zeros fill both: a token with dt = 0 and
-    x = 0 leaves the state as it is. A single block costs no copy.
+    """Lays scans out in blocks and chunks, and back.
+
+    Both are padded with zeros: a token with dt = 0 and x = 0 leaves the state unchanged. A single
+    block needs no copy.
     """
 
     def __init__(self, shape: tuple[int, ...], states: int, chunk: int):
         self.length, self.batch, groups, width = shape
         self.scans = self.batch * groups
         self.block = self.scans
-        # Exported for any batch (`jax.export`), the scans are in one block.
+        # When exported for any batch (`jax.export`), all scans form one block.
         if not export.is_symbolic_dim(self.scans):
             blocks = min(self.scans, -(-self.scans * width * states // BLOCK_STATE))
             self.block = -(-self.scans // blocks)
         self.chunk = chunk
 
-    def tokens(self, x, dt, B, C) -> Tokens:
-        """ "l b g d" as "m k t (s d)", "l n b g" as "m k t (n s)"."""
+    def tokens(self, x: Sequence, dt: Sequence, B: Matrix, C: Matrix) -> Tokens:
+        """Rearranges "l b g d" to "m k t (s d)" and "l n b g" to "m k t (n s)"."""
         return Tokens(self.lanes(x), self.lanes(dt), self._lanes(B), self._lanes(C))
 
-    def lanes(self, v):
+    def lanes(self, v: Sequence) -> Float[Array, "m k t sd"]:
         v = self._fill(rearrange(v, "l b g d -> l (b g) d"), tokens=0, scans=1)
         return rearrange(v, "(k t) (m s) d -> m k t (s d)", t=self.chunk, s=self.block)
 
-    def _lanes(self, v):
+    def _lanes(self, v: Matrix) -> Float[Array, "m k t ns"]:
         v = self._fill(rearrange(v, "l n b g -> l n (b g)"), tokens=0, scans=2)
         return rearrange(v, "(k t) n (m s) -> m k t (n s)", t=self.chunk, s=self.block)
 
     def tokens_back(self, v: Tokens) -> Tokens:
         return Tokens(*map(self.lanes_back, (v.x, v.dt)), *map(self._lanes_back, (v.B, v.C)))
 
-    def lanes_back(self, v):
+    def lanes_back(self, v: Float[Array, "m k t sd"]) -> Sequence:
         v = rearrange(v, "m k t (s d) -> (k t) (m s) d", s=self.block)
         return rearrange(v[: self.length, : self.scans], "l (b g) d -> l b g d", b=self.batch)
 
-    def _lanes_back(self, v):
+    def _lanes_back(self, v: Float[Array, "m k t ns"]) -> Matrix:
         v = rearrange(v, "m k t (n s) -> (k t) n (m s)", s=self.block)
         return rearrange(v[: self.length, :, : self.scans], "l n (b g) -> l n b g", b=self.batch)
 
-    def parameters(self, A):
-        """ "n g d" as "m n s d", again for each of the batch."""
+    def parameters(self, A: Rates) -> Float[Array, "m n s d"]:
+        """Rearranges "n g d" to "m n s d", repeated along the batch."""
         return self.state(repeat(A, "n g d -> n b g d", b=self.batch))
 
-    def state(self, h):
-        """ "n b g d" as "m n s d"."""
+    def state(self, h: State) -> Float[Array, "m n s d"]:
+        """Rearranges "n b g d" to "m n s d"."""
         return self.states(h[None])[:, 0]
 
-    def state_back(self, h):
+    def state_back(self, h: Float[Array, "m n s d"]) -> State:
         return self.states_back(h[:, None])[0]
 
-    def states(self, h):
-        """ "k n b g d" as "m k n s d"."""
+    def states(self, h: States) -> Float[Array, "m k n s d"]:
+        """Rearranges "k n b g d" to "m k n s d"."""
         h = self._fill(rearrange(h, "k n b g d -> k n (b g) d"), scans=2)
         return rearrange(h, "k n (m s) d -> m k n s d", s=self.block)
 
-    def states_back(self, h):
+    def states_back(self, h: Float[Array, "m k n s d"]) -> States:
         h = rearrange(h, "m k n s d -> k n (m s) d")[:, :, : self.scans]
         return rearrange(h, "k n (b g) d -> k n b g d", b=self.batch)
 
-    def _fill(self, v, *, scans: int, tokens: int | None = None):
+    def _fill(self, v: Array, *, scans: int, tokens: int | None = None) -> Array:
         missing = [0] * v.ndim
         missing[scans] = -self.scans % self.block
         if tokens is not None:

@@ -1,14 +1,14 @@
 """Kernels of the selective scan for NVIDIA GPUs, Hopper and newer, by Pallas' Mosaic GPU backend.
 
-A block's lanes hold arrays "r c" of r rows, which are scans of their own (the chunks of one
-sequence, or one chunk of several), with c channels each; `lanes` tells how. The states of a channel
-stay in the registers of its lane, which alone reads what it has put aside.
+The lanes of a block hold arrays "r c" of r rows of c channels, laid out as `lanes` describes. Each
+row is an independent scan (rows are chunks of one sequence, or one chunk of several sequences). The
+states of a channel stay in the registers of its lane, and only that lane reads what it sets aside.
 
-Shapes: k chunks of t tokens; s sequences side by side, be they of a batch or of groups. Arrays of
-tokens have one of two orders: "s k t d" (and "s k t n" for B and C) where a row of lanes is full of
-channels, as they come from a matrix product, or "k t s d" ("k t n s") where neighbouring lanes have
-channels of several sequences. A comes multiplied by log2(e): exp2 is the one exponential that the
-hardware has.
+Shapes: k chunks of t tokens; s sequences side by side, from the batch and the groups alike. Token
+arrays have one of two orders: "s k t d" ("s k t n" for B and C), as they come from a matrix
+product, where channels of one sequence fill a row of lanes, or "k t s d" ("k t n s") where
+neighbouring lanes hold channels of several sequences. A comes multiplied by log2(e), because exp2
+is the only exponential in hardware.
 """
 
 import math
@@ -22,11 +22,11 @@ from jaxtyping import Array, Float
 
 from smc_jax.selective_scan.lanes import PADDING, SUMS, WARPS, Block, Tile, run
 
-# Tokens between two held states of the gradient, whose decays and states, seven arrays for each
-# token, are registers at the same time: more would spill, and fewer would hold more states. Of so
-# many tokens the sums for dB and dC are stored at once.
+# Tokens between two states that the gradient holds. Their decays and states, seven arrays per
+# token, are in registers at the same time: with more tokens they would spill, and with fewer there
+# would be more states to hold. The sums for dB and dC of this many tokens are stored at once.
 STRIDE = SUMS // 2
-# Tokens in a turn of the other loops. What a turn loads first hides the latency of the memory.
+# Tokens per turn of the other loops. A turn loads them all first, to hide the memory latency.
 UNROLL = 2
 # Bytes of shared memory for the held states: with this many, three blocks fit a multiprocessor.
 HELD = 2**16
@@ -48,9 +48,9 @@ def ends(
     reverse: bool,
     interpret: Any = None,
 ) -> tuple[State, Float[Array, "k s d"]]:
-    """The state after each chunk, had it started at zero, and the sum of dt over the chunk.
+    """Returns the state after each chunk, had it started at zero, and the chunk's sum of dt.
 
-    With `adjoint`, of the recurrence that the gradient follows, where dy stands for x and C for B.
+    With `adjoint`, runs the recurrence of the gradient: pass dy as x and C as B.
     """
 
     def selective_scan_ends(x_ref, dt_ref, A_ref, B_ref, end_ref, total_ref):
@@ -91,7 +91,7 @@ def outputs(
     reverse: bool,
     interpret: Any = None,
 ) -> Sequence:
-    """y, from the state that enters each chunk."""
+    """Computes y from the state that enters each chunk."""
 
     def selective_scan_outputs(x_ref, dt_ref, A_ref, B_ref, C_ref, start_ref, y_ref):
         block = Block(tile, x.shape, interpret)
@@ -131,11 +131,12 @@ def gradients(
     reverse: bool,
     interpret: Any = None,
 ) -> tuple[Sequence, Sequence, State, Matrix, Matrix]:
-    """dx, ddt, dA of each chunk, dB and dC.
+    """Returns dx, ddt, dA of each chunk, dB and dC.
 
-    Two loops: one recomputes the states and holds every `STRIDE`-th, one goes back over the
-    strides. To keep them from the forward pass instead would save one of the three exponentials of
-    a state, for an array twice the size of x that lives until the backward pass.
+    One loop recomputes the states and holds every `STRIDE`-th; another goes back over the strides.
+    Keeping those states from the forward pass instead would save one of three exponentials per
+    state, at the cost of an array (with 16 states, twice the size of x) that lives until the
+    backward pass.
 
     Args:
       starts: the state that enters each chunk.
@@ -168,7 +169,7 @@ def gradients(
 
         h = tuple(block.load(start_ref, block.state(n)) for n in range(states))
         lax.fori_loop(0, strides, hold, h)
-        # These two are read and written once a stride, in the cache: shared memory is full.
+        # These two are read and written once per stride, in the cache: shared memory is full.
         for n in range(states):
             block.store(q_ref, block.state(n), block.load(dend_ref, block.state(n)))
             block.store(dA_ref, block.state(n), block.zeros())
@@ -231,22 +232,23 @@ def gradients(
 
 
 def turns(count: int, tile: Tile, *arrays) -> list:
-    """The axis t as "i j", with the `count` tokens of a turn along j: an index of its own, so that
-    the compiler sees that their addresses differ by a constant.
+    """Splits the axis t into "i j", with the `count` tokens of a turn along j.
+
+    With an index of their own, the compiler sees that their addresses differ by a constant.
     """
     t = tile.time
     return [v.reshape(*v.shape[:t], -1, count, *v.shape[t + 1 :]) for v in arrays]
 
 
 def _tokens(ref, tile: Tile, i, start=0, count: int | None = None, *, reverse: bool) -> list:
-    """Where tokens of turn `i`, all or `count`, are along "i j", in the order of the scan."""
+    """Returns the indices "i j" of turn `i`'s tokens, all or `count`, in the order of the scan."""
     turns, all_of_it = ref.shape[tile.time : tile.time + 2]
     places = [start + j for j in range(count or all_of_it)]
     return [(turns - 1 - i, all_of_it - 1 - j) if reverse else (i, j) for j in places]
 
 
 def walk(step: Callable, carry, ref, tile: Tile, *, reverse: bool):
-    """A loop over the turns of an array that `turns` made; `step` is told their tokens' places."""
+    """Loops over the turns of an array from `turns`; `step` gets the carry and a turn's indices."""
 
     def turn(i, carry):
         return step(carry, _tokens(ref, tile, i, reverse=reverse))

@@ -1,8 +1,8 @@
 """Arrays in the lanes of a GPU's blocks, and how kernels run on them (Pallas, Mosaic GPU).
 
 A block is a warpgroup. Its 128 lanes hold arrays "r c": r rows of c channels. Every row has its own
-B and C, so that sequences of 128 channels, of 4 or of a single one fill the lanes alike; and no row
-is shared by two warps, so that sums over its channels need no barrier between them.
+B and C, so that sequences of 128 channels, of 4 or of a single one fill the lanes equally well. No
+row spans two warps, so that sums over its channels need no barrier between warps.
 """
 
 from collections.abc import Iterator
@@ -16,32 +16,32 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 WARPS, LANES = 4, 128
-# Arrays whose sums over the channels are stored at once.
+# Number of arrays whose sums over the channels are stored at once.
 SUMS = 16
-# Of rows in shared memory, so that lanes that read one after the other meet in no bank.
+# Padding of the rows in shared memory, which keeps neighbouring lanes from reading the same bank.
 PADDING = 4
 
 
 class Tile(NamedTuple):
-    """What a block computes: the next `rows` along an axis, "k" or "s", `channels` of each.
+    """The part that a block computes: the next `rows` rows along "k" or "s", `channels` of each.
 
-    Rows times channels are a multiple of the lanes. A lane with several channels reads B and C once
-    for all of them.
+    Rows times channels is a multiple of the number of lanes. A lane with several channels of a row
+    reads B and C once for all of them.
     """
 
     rows: int
     channels: int
     along: str
     first: str
-    """The first axis of arrays of tokens, "s" or "k"."""
+    """The first axis of token arrays, "s" or "k"."""
 
     @property
     def time(self) -> int:
-        """The axis of the tokens."""
+        """The position of the axis t in token arrays."""
         return 2 if self.first == "s" else 1
 
     def extents(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-        """Of x's shape: chunks, their tokens, sequences and channels."""
+        """Returns the numbers of chunks, tokens per chunk, sequences and channels in x's shape."""
         if self.first == "s":
             sequences, chunks, tokens, width = shape
         else:
@@ -49,16 +49,16 @@ class Tile(NamedTuple):
         return chunks, tokens, sequences, width
 
     def blocks(self, shape: tuple[int, ...]) -> int:
-        """How many blocks compute arrays of x's shape."""
+        """Returns the number of blocks for arrays of x's shape."""
         chunks, _, sequences, width = self.extents(shape)
         return chunks * sequences // self.rows * (width // self.channels)
 
 
 def run(kernel, arguments, shapes, blocks: int, interpret, scratch=()) -> tuple:
-    """What a kernel makes of arrays, in float32: one array for each of the `shapes`.
+    """Runs a kernel on arrays and returns one float32 array for each of `shapes`.
 
     Args:
-      blocks: how many run; `lax.axis_index("block")` tells them apart.
+      blocks: the number of blocks; inside one, `lax.axis_index("block")` is its index.
       scratch: shapes of arrays in the shared memory of a block.
     """
     function = plgpu.kernel(
@@ -70,8 +70,8 @@ def run(kernel, arguments, shapes, blocks: int, interpret, scratch=()) -> tuple:
         compiler_params=plgpu.CompilerParams(
             approx_math=True,
             reduction_scratch_bytes=0,  # no sum has terms in two warps
-            # A lane reads what it has stored itself. What lanes read of each other, in
-            # `store_sums`, is waited for there.
+            # A lane reads only what it has stored itself, except in `store_sums`, which has its
+            # own barriers.
             unsafe_no_auto_barriers=True,
             lowering_semantics=plgpu.LoweringSemantics.Lane,
         ),
@@ -81,7 +81,7 @@ def run(kernel, arguments, shapes, blocks: int, interpret, scratch=()) -> tuple:
 
 
 class Block:
-    """Inside a kernel: where this block's arrays "r c" lie in memory."""
+    """Inside a kernel, locates this block's arrays "r c" in memory."""
 
     def __init__(self, tile: Tile, shape: tuple[int, ...], interpret: Any):
         _, _, sequences, width = tile.extents(shape)
@@ -107,7 +107,7 @@ class Block:
         return n, self.k, self.s, self.d
 
     def tokens(self, tokens: list, *refs) -> Iterator[tuple]:
-        """Each token's place and arrays; all are loaded before the first is used."""
+        """Yields each token's index and arrays; all are loaded before the first is used."""
         loaded = [[self.load(ref, self.token(t)) for ref in refs] for t in tokens]
         return ((t, *arrays) for t, arrays in zip(tokens, loaded, strict=True))
 
@@ -115,16 +115,16 @@ class Block:
         return self.load(A_ref, (n, self.s, self.d), (1,) if self.along_k else (0, 1))
 
     def row(self, ref, t: tuple, n):
-        """B or C."""
+        """Loads number `n` of a token's B or C for each row."""
         index = (self.s, self.k, *t, n) if self.first == "s" else (self.k, *t, n, self.s)
         return self.load(ref, index, (0,))
 
     def load(self, ref, index, axes: tuple[int, ...] = (0, 1)):
-        """An array "r c", or one with the given axes of it, broadcast to the others."""
+        """Loads an array "r c", or one with only one of its axes, which is broadcast to both."""
         if self.layouts is None:
             v = ref[index]
         else:
-            # There is no "optimized" way to load other than from tiled shared memory.
+            # "Optimized" loads exist for tiled shared memory only.
             nothing = (None,) if jax.__version_info__ < (0, 11) else ()
             layout = self.layouts[axes]
             v = plgpu.load(ref.at[index], *nothing, layout=layout, optimized=False)
@@ -137,14 +137,14 @@ class Block:
             plgpu.store(ref.at[index], v, optimized=False)
 
     def store_sums(self, ref, i, n, arrays: list, terms_ref) -> None:
-        """The sums over the channels of `SUMS` arrays."""
+        """Stores the sums over the channels of `SUMS` arrays."""
         index = self.part, self.k, i, n
         if self.shape[0] > WARPS:
             for j, v in enumerate(arrays):
                 self.store(ref, (*index, j, self.s), v.sum(1))
             return
-        # Here a row is a warp, and each of the sums would take five exchanges between its lanes,
-        # most of the gradient's time. By way of shared memory a lane gets half a sum's terms.
+        # Here a row is a warp, and each sum would take five exchanges between its lanes, most of
+        # the gradient's time. Through shared memory each lane instead gets half of a sum's terms.
         rows, terms = (pl.ds(0, size) for size in self.shape)
         self._join_lanes()
         for j, v in enumerate(arrays):
@@ -154,7 +154,7 @@ class Block:
         self.store(ref, (*index, self.s, pl.ds(0, len(arrays))), sums)
 
     def _join_lanes(self) -> None:
-        """Lanes of a warp wait for each other; what they have stored all of them can read."""
+        """Makes the lanes of a warp wait until each can read what the others have stored."""
         if self.layouts is not None:
             plgpu.inline_mgpu()(lambda _: mgpu.utils.warp_barrier())()
 
@@ -170,7 +170,7 @@ def _divide(a, b: int):
 
 
 def _layouts(rows: int) -> dict[tuple[int, ...], Any]:
-    """How arrays with these axes of "r c" lie in the lanes: rows to warps, then to their lanes."""
+    """Returns layouts by axes of "r c"; rows are assigned to warps first, then to their lanes."""
     lanes = LANES // rows
     if rows == WARPS:
         tiles, warps, within = ((4, 32), (1,)), (-3,), (-2,)
@@ -182,7 +182,7 @@ def _layouts(rows: int) -> dict[tuple[int, ...], Any]:
     layouts: dict[tuple[int, ...], mgpu.TiledLayout] = {(0, 1): tile}
     layouts |= {(0,): tile.reduce((1,)), (1,): tile.reduce((0,))}
     if rows == WARPS:
-        # A lane of the warp has half of the terms of one sum, four at a time.
+        # Each lane of the warp has half of the terms of one sum, four at a time.
         tiles = (WARPS, SUMS, 8), (4,)
         layouts[0, 1, 2] = mgpu.TiledLayout(plgpu.Tiling(tiles), (-4,), (-2, -3), -1)
     return {

@@ -1,4 +1,4 @@
-"""What scans with a gradient of their own do under `jax.vmap` and inside `jax.shard_map`."""
+"""How scans with their own gradient behave under `jax.vmap` and inside `jax.shard_map`."""
 
 from collections.abc import Callable
 
@@ -10,8 +10,14 @@ from jaxtyping import Array
 
 
 def joining(function: Callable, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Callable:
-    """A function whose mapped axis, under `jax.vmap`, joins the groups, which lie at the given
-    axes: scans side by side in one call are faster than a wider call of each.
+    """Returns `function` with a rule for `jax.vmap` that merges the mapped axis into the groups.
+
+    Scans side by side in one call are faster than the scan with each of its operations mapped.
+
+    Args:
+      function: takes arrays and returns a tuple of arrays.
+      inputs: the axis of the groups in each argument.
+      outputs: the axis of the groups in each result.
     """
     joined = custom_vmap(function)
 
@@ -39,7 +45,7 @@ def _part(v, axis: int, size: int):
 
 
 def vary_alike(*arrays: Array) -> list[Array]:
-    """Inside `jax.shard_map`, loops want arrays that vary over the same axes of the mesh."""
+    """Casts arrays to vary over the same mesh axes, as loops inside `jax.shard_map` require."""
     varying = [jax.typeof(v).manual_axis_type.varying for v in arrays]
     axes = frozenset().union(*varying)
     missing = (tuple(axes - there) for there in varying)

@@ -1,8 +1,8 @@
 """The selective scan for NVIDIA GPUs, Hopper and newer, by the kernels of `kernels`.
 
-The algorithm is that of `two_level`. What is made of the tokens of a chunk, the carry from chunk to
-chunk, and what is made of the tokens after it, are kernels, so that no array has the size of all
-states. Every sum is taken in a fixed order.
+The algorithm is that of `two_level`. The summaries of the chunks, the carry from chunk to chunk,
+and the outputs or gradients are computed by kernels, so that no array has the size of all states.
+Every sum has a fixed order.
 """
 
 import math
@@ -13,19 +13,33 @@ from einops import rearrange, repeat
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
-# Lanes of a warp, and of a block of the kernels.
+from smc_jax.selective_scan.shapes import Matrix, Rates, Sequence, State, States
+
+# Lanes of a warp, and of a block in the kernels.
 WARP, WARPGROUP = 32, 128
-# Numbers of state for which a lane has registers. With more the kernels run, but slowly.
+# State size up to which a lane has enough registers. Above it the kernels run, but slowly.
 STATES = 32
 
 
-def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int, interpret: Any = None):
+def forward(
+    x: Sequence,
+    dt: Sequence,
+    A: Rates,
+    B: Matrix,
+    C: Matrix,
+    start: State,
+    *,
+    reverse: bool,
+    chunk: int,
+    interpret: Any = None,
+) -> tuple[Sequence, State, States]:
     """See `analytic.Method`.
 
     Args:
-      interpret: parameters of the interpreter of kernels, which runs on every platform, slowly.
+      interpret: parameters of Pallas' interpreter, which runs on any platform, slowly; None
+        compiles the kernels.
     """
-    # Not every build of jaxlib has what these import.
+    # Not every build of jaxlib has the modules that these import.
     from smc_jax.selective_scan import kernels
     from smc_jax.selective_scan.carry_kernel import carry
 
@@ -39,7 +53,20 @@ def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int, interpret: Any 
     return fold.tokens_back(y), fold.state_back(end), fold.states_back(starts, reverse=reverse)
 
 
-def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int, interpret: Any = None):
+def backward(
+    x: Sequence,
+    dt: Sequence,
+    A: Rates,
+    B: Matrix,
+    C: Matrix,
+    starts: States,
+    dy: Sequence,
+    dend: State,
+    *,
+    reverse: bool,
+    chunk: int,
+    interpret: Any = None,
+) -> tuple[Sequence, Sequence, Rates, Matrix, Matrix, State]:
     """See `analytic.Method` and `forward`."""
     from smc_jax.selective_scan import kernels
     from smc_jax.selective_scan.carry_kernel import carry
@@ -66,11 +93,10 @@ def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int, int
 
 
 class _Fold:
-    """Lays scans out as the kernels take them, and back. What is filled with zeros leaves the
-    states as they are.
+    """Lays scans out as the kernels expect them, and back. Padded zeros leave the states unchanged.
 
-    Shapes: those of `analytic.scan`, and of `kernels`, whose chunks are parts of a chunk if that
-    has more states than a block can hold at once.
+    Shapes: those of `analytic.scan`, and of `kernels`. If a chunk has more states than a block can
+    hold at once, the chunks of `kernels` are parts of it.
     """
 
     def __init__(self, shape: tuple[int, ...], states: int, chunk: int, kernels):
@@ -80,17 +106,17 @@ class _Fold:
         held = max(1, kernels.HELD // (4 * WARPGROUP * states)) * kernels.STRIDE
         self.parts = -(-chunk // held)
         self.part = _multiple(-(-chunk // self.parts), kernels.STRIDE)
-        # More channels than a row has lanes are more than one block's share.
+        # Channels beyond the lanes of a row go to other blocks.
         lanes = min(WARP, 2 ** (self.width - 1).bit_length())
         rows = WARPGROUP // lanes
-        # The gradient's registers are full with one channel a lane; where a warp has one row, the
-        # other kernels take two, of one row or of two.
+        # One channel per lane fills the registers of the gradient. Where a warp has one row, the
+        # other kernels take two channels per lane, from one row or from two.
         wide_rows, wide = rows, lanes
         if lanes == WARP:
             two = -(-self.width // WARP) % 2 == 0
             wide_rows, wide = (rows, 2 * WARP) if two else (2 * rows, WARP)
-        # Rows are chunks or sequences, whichever leave fewer lanes idle. Sequences lie next to each
-        # other in memory.
+        # Rows are chunks or sequences, whichever leaves fewer lanes idle. Sequences win ties, since
+        # they lie next to each other in memory.
         chunks, sequences = self.chunks * self.parts, self.batch * self.groups
         idle_k, idle_s = (_multiple(n, wide_rows) / n for n in (chunks, sequences))
         along = "s" if idle_s <= idle_k else "k"
@@ -104,7 +130,7 @@ class _Fold:
         self.narrow = kernels.Tile(rows, lanes, along, self.first)
 
     def tokens(self, v):
-        """ "l b g d" as "k t s d" or "s k t d"."""
+        """Rearranges "l b g d" to "k t s d" or "s k t d"."""
         v = self._part(rearrange(v, "l b g d -> l (g b) d"), self.full_lanes)
         return rearrange(v, "k t s d -> s k t d") if self.first == "s" else v
 
@@ -113,39 +139,39 @@ class _Fold:
         return self._lanes_back(self._join(v))
 
     def matrices(self, v):
-        """ "l n b g" as "k t n s" or "s k t n"."""
+        """Rearranges "l n b g" to "k t n s" or "s k t n"."""
         v = rearrange(v, "l n b g -> l n (g b)")
         v = self._part(v, (v.shape[1], self.full_lanes[0]))
         return rearrange(v, "k t n s -> s k t n") if self.first == "s" else v
 
     def matrices_back(self, v):
-        """ "k t n s" as "l n b g"."""
+        """Rearranges "k t n s" to "l n b g"."""
         v = self._join(v)[..., : self.batch * self.groups]
         return rearrange(v, "l n (g b) -> l n b g", b=self.batch)
 
     def rates(self, A):
-        """ "n g d" as "n s d", of powers of two."""
+        """Rearranges "n g d" to "n s d" and converts the rates to base 2."""
         A = repeat(A * math.log2(math.e), "n g d -> n (g b) d", b=self.batch)
         return _fill(A, (A.shape[0], *self.full_lanes))
 
     def rates_back(self, dA):
-        """Of gradients of rates that are not of powers of two."""
+        """Sums gradients of the rates (in base e) over the batch, "n s d" to "n g d"."""
         return self._lanes_back(dA).sum(1)
 
     def state(self, h):
-        """ "n b g d" as "n s d"."""
+        """Rearranges "n b g d" to "n s d"."""
         return _fill(rearrange(h, "n b g d -> n (g b) d"), (h.shape[0], *self.full_lanes))
 
     def state_back(self, h):
         return self._lanes_back(h)
 
     def states(self, h):
-        """ "k n b g d" as "n k s d", if chunks have one part."""
+        """Rearranges "k n b g d" to "n k s d", for chunks of one part."""
         h = rearrange(h, "k n b g d -> n k (g b) d")
         return _fill(h, (h.shape[0], self.full_chunks, *self.full_lanes))
 
     def states_back(self, h, *, reverse: bool):
-        """The states that enter whole chunks."""
+        """Selects the states that enter whole chunks, and rearranges "n k s d" to "k n b g d"."""
         first = self.parts - 1 if reverse else 0
         h = self._lanes_back(h[:, first : self.chunks * self.parts : self.parts])
         return rearrange(h, "n k b g d -> k n b g d")
@@ -168,7 +194,7 @@ class _Fold:
 
 
 def _multiple(size: int, of: int) -> int:
-    """The least multiple that is no smaller."""
+    """Rounds `size` up to a multiple of `of`."""
     return -(-size // of) * of
 
 
@@ -177,7 +203,11 @@ def _fill(v, shape: tuple[int, ...]):
 
 
 def checked(x, interpret):
-    """x, which cannot be compiled for a platform that the kernels do not run on."""
+    """Returns x, marked (unless interpreted) so that it compiles for CUDA only.
+
+    Raises:
+      ValueError: x is not float32.
+    """
     if x.dtype != jnp.float32:
         raise ValueError(f"selective_scan: pallas computes in float32, not {x.dtype}")
     return x if interpret else _on_cuda.bind(x)
@@ -193,7 +223,7 @@ def _lower_on_cuda(context, x):
     return [x]
 
 
-# Which platform a function is compiled for is not known while it is traced.
+# While a function is traced, the platform that it is compiled for is not known yet.
 _on_cuda = Primitive("on_cuda")
 _on_cuda.def_abstract_eval(lambda x: x)
 mlir.register_lowering(_on_cuda, _lower_on_cuda)

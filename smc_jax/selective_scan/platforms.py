@@ -1,4 +1,4 @@
-"""Which of several equal functions runs: known when a program is compiled, not when traced."""
+"""Chooses between equivalent functions when a program is compiled, not when it is traced."""
 
 import importlib
 import math
@@ -12,18 +12,18 @@ from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
 HOPPER = 9.0
-"""The least compute capability that the kernels are for."""
+"""The lowest compute capability that the kernels support."""
 
 
 def choose(*args: jax.Array, kernel: Callable, gpu: Callable, other: Callable):
-    """Calls `kernel` where our kernels run, `gpu` on another GPU, and `other` elsewhere.
+    """Calls `kernel` where our kernels run, `gpu` on other GPUs, and `other` elsewhere.
 
-    The kernels run in float32, on a GPU of this machine that they are for, in a program that is for
-    one device or, inside `jax.shard_map`, for each: the compiler cannot divide them among several.
-    An exported program (`jax.export`) has none: it may run on any GPU.
+    The kernels run in float32, on GPUs of this machine that they support, in a program for one
+    device or inside `jax.shard_map`: the compiler cannot partition them among several devices. An
+    exported program (`jax.export`) does not use them, because it may run on any GPU.
 
     Args:
-      kernel, gpu, other: functions of `args`, equal in all but speed, that return tuples of arrays.
+      kernel, gpu, other: functions of `args` that return tuples of arrays and differ in speed only.
     """
     if all(v.dtype == jnp.float32 for v in args):
 
@@ -35,12 +35,12 @@ def choose(*args: jax.Array, kernel: Callable, gpu: Callable, other: Callable):
 
 
 def has_kernels() -> bool:
-    """Whether the GPUs of this machine, if it has any, are those that our kernels are for."""
+    """Returns whether this machine has GPUs and our kernels support all of them."""
     found = gpus()
     if not found or any(float(gpu.compute_capability) < HOPPER for gpu in found):
         return False
     try:
-        # Not every build of jaxlib has what they import.
+        # Not every build of jaxlib has the modules that the kernels import.
         importlib.import_module("smc_jax.selective_scan.kernels")
     except ImportError:
         return False
@@ -48,7 +48,7 @@ def has_kernels() -> bool:
 
 
 def gpus() -> list[Any]:
-    """Those of NVIDIA that this process may use."""
+    """Returns the NVIDIA GPUs that this process may use."""
     try:
         return jax.local_devices(backend="cuda")
     except RuntimeError:
@@ -57,7 +57,7 @@ def gpus() -> list[Any]:
 
 def _abstract(*avals, kernel, gpu):
     del kernel
-    # Not jax.eval_shape: inside jax.shard_map, results vary over axes of the mesh.
+    # Not jax.eval_shape: inside jax.shard_map, the types must keep the mesh axes they vary over.
     return jax.make_jaxpr(gpu)(*avals).out_avals
 
 
@@ -65,8 +65,8 @@ def _lower(context, *args, kernel, gpu):
     module = context.module_context
     here = set(module.platforms) == {"cuda"} and not module.lowering_parameters.for_export
     function = kernel if here and _devices(module.axis_context) == 1 and has_kernels() else gpu
-    # Inside jax.shard_map types tell over which axes of the mesh an array varies; in a kernel none
-    # does.
+    # Inside jax.shard_map, types say over which mesh axes an array varies; inside a kernel arrays
+    # vary over none.
     plain = (jax.ShapeDtypeStruct(v.shape, v.dtype) for v in context.avals_in)
     plain = jax.make_jaxpr(lambda *args: args)(*plain).in_avals
     lower = mlir.lower_fun(function, multiple_results=True)
@@ -74,7 +74,7 @@ def _lower(context, *args, kernel, gpu):
 
 
 def _devices(axes) -> int:
-    """Among how many devices the compiler divides what is not divided already."""
+    """Returns the number of devices among which the compiler still has to partition arrays."""
     if not hasattr(axes, "manual_axes"):
         return getattr(axes, "num_devices", 1)
     return math.prod(n for name, n in axes.mesh.shape.items() if name not in axes.manual_axes)

@@ -1,29 +1,30 @@
-"""The recurrence itself, by any method, on arrays that lie as the loops read them."""
+"""The recurrence alone, by any method, on arrays in the layout that the loops read."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from smc_jax.selective_scan import analytic, associative, reference
 from smc_jax.selective_scan.mapping import vary_alike
+from smc_jax.selective_scan.shapes import Matrix, Rates, Sequence, State
 
 METHODS = ("auto", "reference", "associative", *analytic.METHODS)
 
 
 def recurrence(
-    x: Float[Array, "l b g d"],
-    dt: Float[Array, "l b g d"],
-    A: Float[Array, "n g d"],
-    B: Float[Array, "l n b g"],
-    C: Float[Array, "l n b g"],
-    start: Float[Array, "n b g d"] | None = None,
+    x: Sequence,
+    dt: Sequence,
+    A: Rates,
+    B: Matrix,
+    C: Matrix,
+    start: State | None = None,
     *,
     reverse: bool = False,
     method: str = "auto",
     chunk: int | None = None,
-) -> tuple[Float[Array, "l b g d"], Float[Array, "n b g d"]]:
-    """`selective_scan` without its trimmings, tokens first, states before groups.
+) -> tuple[Sequence, State]:
+    """Runs the scan without D, z and the transforms of dt; see `selective_scan`.
 
-    Who makes the arrays in this order spares a copy of each.
+    Arrays have the tokens first and the states before the groups. Callers that already have this
+    layout save a copy of each array.
 
     Returns:
       y without the skip connection, and the final state.

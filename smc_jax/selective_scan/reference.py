@@ -2,20 +2,21 @@
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+
+from smc_jax.selective_scan.shapes import Matrix, Rates, Sequence, State
 
 
 def scan(
-    x: Float[Array, "l b g d"],
-    dt: Float[Array, "l b g d"],
-    A: Float[Array, "n g d"],
-    B: Float[Array, "l n b g"],
-    C: Float[Array, "l n b g"],
-    start: Float[Array, "n b g d"],
+    x: Sequence,
+    dt: Sequence,
+    A: Rates,
+    B: Matrix,
+    C: Matrix,
+    start: State,
     *,
     reverse: bool,
-) -> tuple[Float[Array, "l b g d"], Float[Array, "n b g d"]]:
-    """y and the end state. One step of `lax.scan` a token; see `selective_scan`."""
+) -> tuple[Sequence, State]:
+    """Returns y and the final state, by one `lax.scan` step per token; see `selective_scan`."""
 
     def step(h, token):
         x, dt, B, C = token

@@ -1,8 +1,8 @@
 """Kernels of the selective scan of scalar tokens, for NVIDIA GPUs by Pallas' Mosaic GPU backend.
 
-A lane has a sequence (the forward pass: two), whose tokens it takes one by one; neighbouring lanes
-read neighbouring numbers. dt, B and C are made of a token where they are needed. The second
-direction adds to what the first has written, lane by lane, while it is in the cache.
+Each lane takes one sequence (two in the forward pass) token by token; neighbouring lanes read
+neighbouring numbers. dt, B and C are computed from a token where they are needed. The second
+direction adds to what the first has written, lane by lane, while that is in the cache.
 
 Shapes: p sequences of l tokens for each of g SSMs; r directions; m numbers that describe an SSM.
 """
@@ -21,26 +21,26 @@ from jaxtyping import Array, Float
 from smc_jax.selective_scan.lanes import LANES, run
 from smc_jax.selective_scan.softplus import with_slope
 
-# Numbers of state of the tokens that are taken at a time, and these tokens, at most: what the
-# gradient recomputes of them lies in registers.
+# The most state elements, and the most tokens, that are taken at a time: what the gradient
+# recomputes for them lies in registers.
 TAKEN, STRIDE = 32, 8
-# Bytes of shared memory for the gradient's states, at most: those between two strides.
+# The most bytes of shared memory for the states that the gradient holds, one per stride.
 HELD = 3 * 2**16
 
 Tokens = Float[Array, "l g p"]
 
 
 def fits(length: int, states: int) -> bool:
-    """Whether the gradient can hold its states of so many tokens."""
+    """Returns whether the gradient can hold its states for sequences of this length."""
     return length // _stride(length, states) * states * LANES * 4 <= HELD
 
 
 def outputs(x: Tokens, numbers: Float[Array, "r g m"], *, interpret: Any = None) -> Tokens:
-    """y, summed over the directions.
+    """Returns y, summed over the directions.
 
     Args:
       x: tokens of a multiple of 2 `LANES` sequences.
-      numbers: of each SSM slope and constant of dt, B and C, then A and D.
+      numbers: for each SSM, the slopes and then the constants of dt, B and C, then A and D.
     """
     length, groups, sequences = x.shape
     states = _states(numbers.shape[-1])
@@ -55,7 +55,7 @@ def outputs(x: Tokens, numbers: Float[Array, "r g m"], *, interpret: Any = None)
                 tokens = [i * stride + j for j in range(stride)]
                 if direction:
                     tokens = [length - 1 - t for t in tokens]
-                # All loads come first, so that the memory's latency is waited for once.
+                # All loads come first, so that the memory latency is paid only once.
                 xs = [block.load(x_ref, t) for t in tokens]
                 ys = [block.load(y_ref, t) if direction else block.zeros() for t in tokens]
                 for t, x, y in zip(tokens, xs, ys, strict=True):
@@ -78,9 +78,12 @@ def outputs(x: Tokens, numbers: Float[Array, "r g m"], *, interpret: Any = None)
 def gradients(
     x: Tokens, numbers: Float[Array, "r g m"], dy: Tokens, *, interpret: Any = None
 ) -> tuple[Tokens, Float[Array, "r m g p"]]:
-    """dx, and of each sequence what it adds to the gradient of the numbers.
+    """Returns dx, and what each sequence contributes to the gradient of the numbers.
 
-    Args: as of `outputs`, of a multiple of `LANES` sequences.
+    Args:
+      x: tokens of a multiple of `LANES` sequences.
+      numbers: see `outputs`.
+      dy: the gradient of y.
     """
     length, groups, sequences = x.shape
     directions, _, count = numbers.shape
@@ -125,7 +128,7 @@ def gradients(
                     x, dy, (dt, slope, decays) = xs[j], dys[j], steps[j]
                     dx, ddt = ssm.D[0] * dy, block.zeros()
                     for n in range(states):
-                        # As in tokens.slopes, with B and C made of x.
+                        # As in tokens.slopes, with B and C computed from x.
                         B = ssm.entry(n, x)
                         g = q[n] + ssm.exit(n, x) * dy
                         dB, dC = g * dt * x, (kept[j][n] + dt * x * B) * dy
@@ -156,7 +159,7 @@ def gradients(
 
 
 class _SSM(NamedTuple):
-    """The numbers of an SSM, or the gradients of each."""
+    """The numbers of an SSM, or their gradients."""
 
     slope: list
     constant: list
@@ -173,28 +176,28 @@ class _SSM(NamedTuple):
         return [v for part in self for v in part]
 
     def affine(self, i: int, x):
-        """dt before softplus, a number of B or one of C, of a token."""
+        """Returns input `i` of a token: dt before softplus, a number of B or a number of C."""
         return x * self.slope[i] + self.constant[i]
 
     def entry(self, n: int, x):
-        """A number of B."""
+        """Returns number `n` of B."""
         return self.affine(1 + n, x)
 
     def exit(self, n: int, x):
-        """A number of C."""
+        """Returns number `n` of C."""
         return self.affine(1 + len(self.A) + n, x)
 
     def decay(self, n: int, dt):
         return jnp.exp2(dt * (self.A[n] * math.log2(math.e)))
 
     def add(self, i: int, v, x) -> None:
-        """The gradient of what `affine` gives."""
+        """Adds the gradient `v` of what `affine` returns to those of its slope and constant."""
         self.slope[i] += v * x
         self.constant[i] += v
 
 
 class _Block:
-    """Inside a kernel: where this block's numbers lie in memory."""
+    """Inside a kernel, locates this block's numbers in memory."""
 
     def __init__(self, shape: tuple[int, ...], lanes: int, interpret: Any):
         sequences = shape[2]
@@ -220,12 +223,12 @@ class _Block:
 
 
 def _softplus(v):
-    """softplus of v, and its derivative."""
+    """Returns softplus of v and its derivative."""
     return with_slope(v, jnp.exp2(jnp.abs(v) * -math.log2(math.e)))
 
 
 def _states(numbers: int) -> int:
-    """n, of SSMs that so many numbers describe."""
+    """Returns the state size of an SSM that this many numbers describe."""
     return (numbers - 3) // 5
 
 

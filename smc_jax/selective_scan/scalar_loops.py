@@ -1,8 +1,8 @@
-"""The selective scan of scalar tokens for a CPU: loops over tokens that make B and C as they go.
+"""The selective scan of scalar tokens for a CPU: loops over tokens that compute B and C on the fly.
 
-They are never written to memory, nor are their gradients: what reaches the numbers that make them
-is summed up token by token. Sequences lie side by side in blocks, block after block, one SSM after
-the other: where an SSM has few sequences, a loop has little to do.
+Neither B and C nor their gradients are written to memory: the gradients of the slopes and constants
+that they are computed from are summed token by token. Sequences lie side by side in blocks; blocks
+and SSMs run one after another, so a loop has little work if an SSM has few sequences.
 
 Shapes: g SSMs for r directions, n states, k = 1 + 2n; blocks of p sequences of l tokens.
 """
@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from smc_jax.selective_scan.chunked import BLOCK_STATE
 from smc_jax.selective_scan.softplus import with_slope
 
+Sequences = Float[Array, "g p l"]
 Block = Float[Array, "l p"]
 State = Float[Array, "n p"]
 
@@ -32,7 +33,13 @@ class _SSM(NamedTuple):
     D: Float[Array, ""]
 
 
-def forward(x, slope, constant, A, D) -> tuple[Float[Array, "g p l"]]:
+def forward(
+    x: Sequences,
+    slope: Float[Array, "r g k"],
+    constant: Float[Array, "r g k"],
+    A: Float[Array, "r g n"],
+    D: Float[Array, "r g"],
+) -> tuple[Sequences]:
     """See `scalars.scan`."""
 
     def block(x, ssm):
@@ -47,8 +54,15 @@ def forward(x, slope, constant, A, D) -> tuple[Float[Array, "g p l"]]:
     return (_join(y, x.shape),)
 
 
-def backward(x, slope, constant, A, D, dy):
-    """The gradients of what `forward` takes."""
+def backward(
+    x: Sequences,
+    slope: Float[Array, "r g k"],
+    constant: Float[Array, "r g k"],
+    A: Float[Array, "r g n"],
+    D: Float[Array, "r g"],
+    dy: Sequences,
+) -> tuple[Array, ...]:
+    """Returns the gradients of the arguments of `forward`."""
 
     def block(x, dy, ssm):
         found = [_gradients(x.T, dy.T, one, reverse=i > 0) for i, one in enumerate(ssm)]
@@ -93,7 +107,7 @@ def _gradients(x: Block, dy: Block, ssm: _SSM, *, reverse: bool) -> tuple[Block,
         return jnp.exp(dt * rates) * h + (dt * x) * (x * to_B + base_B), h
 
     def step(carry, token):
-        # As in tokens.slopes, with B and C made of x.
+        # As in tokens.slopes, with B and C computed from x.
         q, (dA, dB, xdB, dC, xdC) = carry
         x, dt, dy, before = token
         B, C = x * to_B + base_B, x * to_C + base_C
@@ -125,17 +139,17 @@ def _gradients(x: Block, dy: Block, ssm: _SSM, *, reverse: bool) -> tuple[Block,
 
 
 def _step_sizes(x: Block, ssm: _SSM) -> tuple[Block, Block]:
-    """dt of tokens, and its derivative by what softplus was made of."""
+    """Returns dt of the tokens, and its derivative with respect to the argument of softplus."""
     return with_slope(x * ssm.slope[0] + ssm.constant[0])
 
 
 def _halves(numbers: Float[Array, "k"]) -> list[Float[Array, "n 1"]]:
-    """Those of B and of C."""
+    """Returns the numbers of B and those of C."""
     return jnp.split(numbers[1:, None], 2)
 
 
 def _empty(x: Block, ssm: _SSM) -> State:
-    # In `jax.shard_map` it varies over the mesh as these do.
+    # Made from these so that, inside `jax.shard_map`, it varies over the same mesh axes.
     return jnp.zeros_like(ssm.A[:, None] * x[0])
 
 
@@ -144,12 +158,12 @@ def _directions(ssm) -> list[_SSM]:
 
 
 def _groups_first(*numbers):
-    """ "r g ..." as "g r ...", and back."""
+    """Transposes "r g ..." to "g r ...", or back."""
     return [v.swapaxes(0, 1) for v in numbers]
 
 
 def _blocks(x: Float[Array, "g q l"], A) -> Float[Array, "g m p l"]:
-    """Sequences of zeros fill the last block."""
+    """Splits the sequences into blocks, the last filled with sequences of zeros."""
     blocks = -(-x.shape[1] * A.shape[-1] // BLOCK_STATE)
     size = -(-x.shape[1] // blocks)
     x = jnp.pad(x, ((0, 0), (0, size * blocks - x.shape[1]), (0, 0)))

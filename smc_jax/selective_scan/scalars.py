@@ -1,9 +1,9 @@
 """The selective scan of scalar tokens, whose step size, B and C are affine in the token itself.
 
-So many are the inputs of the recurrence here, for each number of x, that to make, move and keep
-them costs far more than the recurrence. No method keeps them for the gradient. The kernels, and the
-loops of `chunked`, make B and C token by token and never write them to memory; the others, for some
-sequences at a time.
+Each token expands into 1 + 2n inputs of the recurrence besides itself, so computing, moving and
+keeping them costs far more than the recurrence. No method keeps them for the gradient. The kernels,
+and the loops of `chunked`, compute B and C token by token and never write them to memory; the other
+methods compute them for some sequences at a time.
 """
 
 import functools
@@ -22,33 +22,36 @@ from smc_jax.selective_scan.mapping import joining, vary_alike
 from smc_jax.selective_scan.recurrence import check_method, recurrence
 from smc_jax.selective_scan.softplus import softplus
 
-# Numbers of state in the scans that run together, where B and C are made for whole sequences. On a
-# CPU, those of so many stay in the cache; on a GPU, more would hold those of a whole large image in
-# memory.
+# State elements in the scans that run together, where B and C are computed for whole sequences. On
+# a CPU, B and C of this many stay in the cache; on a GPU, a larger number would hold B and C of a
+# whole large image in memory.
 CPU_STATE = 2**11
 GPU_STATE = 2**24
-# Numbers of state for which a lane of the kernels has registers.
+# State size up to which a lane of the kernels has enough registers.
 STATES = 16
 
 Tokens = Float[Array, "g p l"]
+Affine = Float[Array, "r g k"]
+Rates = Float[Array, "r g n"]
+Skips = Float[Array, "r g"]
 
 
 class ScalarSSM(NamedTuple):
-    """SSMs of scalar tokens with n states: g of them, for r directions, forward and reverse."""
+    """g SSMs of scalar tokens with n states, for r directions: forward, then reverse."""
 
-    slope: Float[Array, "r g k"]
-    """What dt (before softplus), B and C are multiples of a token by: k = 1 + 2n."""
-    constant: Float[Array, "r g k"]
-    """What is added to that."""
-    A: Float[Array, "r g n"]
-    D: Float[Array, "r g"]
+    slope: Affine
+    """Factors of a token in dt (before softplus), B and C: k = 1 + 2n."""
+    constant: Affine
+    """What is added to the products."""
+    A: Rates
+    D: Skips
 
 
 def scan(x: Tokens, ssm: ScalarSSM, method: str = "auto") -> Tokens:
-    """Runs p sequences of l scalar tokens through each SSM; sums over its directions.
+    """Runs p sequences of l scalar tokens through each SSM and sums over its directions.
 
     Args:
-      method: see `selective_scan`; `auto` is `pallas` where there are kernels.
+      method: see `selective_scan`; `auto` is `pallas` where the kernels run.
     """
     check_method(method)
     if method in _DIFFERENTIABLE:
@@ -57,7 +60,7 @@ def scan(x: Tokens, ssm: ScalarSSM, method: str = "auto") -> Tokens:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _scan(x, slope, constant, A, D, method):
+def _scan(x: Tokens, slope: Affine, constant: Affine, A: Rates, D: Skips, method: str) -> Tokens:
     (y,) = _function("forward", method)(x, slope, constant, A, D)
     return y
 
@@ -89,24 +92,44 @@ def _function(name: str, method: str) -> Callable:
     return joining(jax.jit(run), (*inputs, 0), inputs)
 
 
-def _forward(x, slope, constant, A, D) -> tuple[Tokens]:
+def _forward(x: Tokens, slope: Affine, constant: Affine, A: Rates, D: Skips) -> tuple[Tokens]:
     return (_by_recurrence(x, slope, constant, A, D, method="two_level"),)
 
 
-def _backward(x, slope, constant, A, D, dy, *, method: str = "two_level"):
+def _backward(
+    x: Tokens,
+    slope: Affine,
+    constant: Affine,
+    A: Rates,
+    D: Skips,
+    dy: Tokens,
+    *,
+    method: str = "two_level",
+) -> tuple[Array, ...]:
     run = functools.partial(_by_recurrence, method=method)
     return jax.vjp(run, x, slope, constant, A, D)[1](dy)
 
 
-def _kernel_forward(x, slope, constant, A, D, *, interpret: Any = None) -> tuple[Tokens]:
-    from smc_jax.selective_scan import scalar_kernels  # As in pallas.forward.
+def _kernel_forward(
+    x: Tokens, slope: Affine, constant: Affine, A: Rates, D: Skips, *, interpret: Any = None
+) -> tuple[Tokens]:
+    from smc_jax.selective_scan import scalar_kernels  # Imported here as in pallas.forward.
 
     filled = _fill(pallas.checked(x, interpret), 2 * pallas.WARPGROUP)
     y = scalar_kernels.outputs(filled, _numbers(slope, constant, A, D), interpret=interpret)
     return (_empty(y, x.shape[1]),)
 
 
-def _kernel_backward(x, slope, constant, A, D, dy, *, interpret: Any = None):
+def _kernel_backward(
+    x: Tokens,
+    slope: Affine,
+    constant: Affine,
+    A: Rates,
+    D: Skips,
+    dy: Tokens,
+    *,
+    interpret: Any = None,
+) -> tuple[Array, ...]:
     from smc_jax.selective_scan import scalar_kernels
 
     if not scalar_kernels.fits(x.shape[2], A.shape[-1]):
@@ -119,12 +142,12 @@ def _kernel_backward(x, slope, constant, A, D, dy, *, interpret: Any = None):
     return _empty(dx, x.shape[1]), *sums, dD[..., 0]
 
 
-def _numbers(slope, constant, A, D) -> Float[Array, "r g m"]:
+def _numbers(slope: Affine, constant: Affine, A: Rates, D: Skips) -> Float[Array, "r g m"]:
     return jnp.concatenate([slope, constant, A, D[..., None]], -1)
 
 
 def _fill(v: Tokens, of: int) -> Float[Array, "l g q"]:
-    """Sequences of zeros fill the last block of lanes."""
+    """Fills the last block of lanes with sequences of zeros, and moves the tokens first."""
     return jnp.pad(rearrange(v, "g p l -> l g p"), ((0, 0), (0, 0), (0, -v.shape[1] % of)))
 
 
@@ -135,18 +158,20 @@ def _empty(v: Float[Array, "l g q"], sequences: int) -> Tokens:
 _LOOPS = Method(scalar_loops.forward, scalar_loops.backward)
 _TWO_LEVEL = Method(_forward, _backward)
 KERNELS = Method(_kernel_forward, _kernel_backward)
-# Methods that JAX differentiates, as often as one likes.
+# Methods that JAX differentiates, any number of times.
 _DIFFERENTIABLE = ("reference", "associative")
 
 
-def _by_recurrence(x: Tokens, slope, constant, A, D, *, method: str) -> Tokens:
+def _by_recurrence(
+    x: Tokens, slope: Affine, constant: Affine, A: Rates, D: Skips, *, method: str
+) -> Tokens:
     groups, sequences, _ = x.shape
     on_cpu = method in _DIFFERENTIABLE and jax.default_backend() == "cpu"
     budget = CPU_STATE if on_cpu else GPU_STATE
     size = min(sequences, max(1, budget // (groups * A.shape[-1])))
     x = jnp.pad(x, ((0, 0), (0, -sequences % size), (0, 0)))
 
-    # B and C of some sequences are cheaper to make again for the gradient than to keep for all.
+    # Recomputing B and C of some sequences for the gradient is cheaper than keeping those of all.
     @jax.checkpoint
     def block(x):
         directions = zip(slope, constant, A, D, strict=True)
@@ -158,16 +183,25 @@ def _by_recurrence(x: Tokens, slope, constant, A, D, *, method: str) -> Tokens:
     return rearrange(y, "m l g p -> g (m p) l")[:, :sequences]
 
 
-def _direction(x: Float[Array, "l g p"], slope, constant, A, D, *, reverse: bool, method: str):
-    """Sequences lie next to each other in every array here, as they do inside the scan."""
+def _direction(
+    x: Float[Array, "l g p"],
+    slope: Float[Array, "g k"],
+    constant: Float[Array, "g k"],
+    A: Float[Array, "g n"],
+    D: Float[Array, "g"],
+    *,
+    reverse: bool,
+    method: str,
+) -> Float[Array, "l g p"]:
+    """Runs one direction; sequences are adjacent in every array, as they are inside the scan."""
     state, sequences = A.shape[-1], x.shape[2]
-    # The barrier keeps the sum over tokens, in the gradient of these, apart from that over
-    # sequences: a CPU adds rows of them many times faster than numbers one by one.
+    # In the gradient of these, the barrier keeps the sum over tokens apart from the sum over
+    # sequences: a CPU adds whole rows of sequences many times faster than single numbers.
     slope, constant, D = (
         lax.optimization_barrier(repeat(v, "g k -> k g p", p=sequences))
         for v in (slope, constant, D[:, None])
     )
-    # One by one, since a sum over them, in the gradient of x, would be slow too.
+    # One by one, because in the gradient of x a sum over them as an axis would be slow too.
     dt, *BC = (x * slope[i] + constant[i] for i in range(1 + 2 * state))
     B, C = (jnp.stack(v, 1) for v in (BC[:state], BC[state:]))
     y, _ = recurrence(

@@ -1,18 +1,19 @@
 """Loops over the tokens of a chunk, for any number of scans side by side.
 
-The state h is an array "n *s d": n numbers for each of d channels of s scans. What a loop reads and
-writes of a token has one axis, "(*s d)" for x and dt and "(n *s)" for B and C: an axis of length
-one (a single scan) would make the compiler copy the whole array. A may have axes of length one
-where scans share it.
+The state h is an array "n *s d": n numbers for each of d channels of s scans. The arrays that a
+loop reads and writes for a token have a single axis, "(*s d)" for x and dt and "(n *s)" for B and
+C, because an axis of length one (a single scan) would make the compiler copy the whole array. A may
+have axes of length one where scans share it.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 State = Float[Array, "n *s d"]
 
@@ -29,7 +30,7 @@ class Tokens(NamedTuple):
 def outputs(
     start: State, A: Float[Array, "n *#s d"], tokens: Tokens, *, reverse: bool
 ) -> tuple[State, Float[Array, "t sd"]]:
-    """The state after a chunk, and y of its tokens."""
+    """Returns the state after a chunk, and y of its tokens."""
 
     def step(h, token):
         x, dt, B, C = split(h.shape, *token)
@@ -40,7 +41,7 @@ def outputs(
 
 
 def ends(start: State, A: Float[Array, "n *#s d"], tokens: Tokens, *, reverse: bool) -> State:
-    """The state after a chunk alone."""
+    """Returns only the state after a chunk."""
 
     def step(h, token):
         x, dt, B, _ = split(h.shape, *token)
@@ -52,7 +53,7 @@ def ends(start: State, A: Float[Array, "n *#s d"], tokens: Tokens, *, reverse: b
 def adjoint_ends(
     q: State, A: Float[Array, "n *#s d"], tokens: Tokens, dy: Float[Array, "t sd"], *, reverse: bool
 ) -> State:
-    """The gradient of the state before a chunk, given `q`, that of the state after it."""
+    """Returns the gradient of the state before a chunk, given that of the state after it, `q`."""
 
     def step(q, token):
         *token, dy = token
@@ -98,13 +99,21 @@ def gradients(
     return lax.scan(step, carry, (*tokens, dy, before), reverse=not reverse)
 
 
-def slopes(g: State, kept: State, A, x, dt, B, dy) -> tuple[Tokens, State]:
-    """The gradients of one token, as loops write them, and what it adds to that of A.
+def slopes(
+    g: State,
+    kept: State,
+    A: Float[Array, "n *#s d"],
+    x: Float[Array, "*s d"],
+    dt: Float[Array, "*s d"],
+    B: Float[Array, "n *#s 1"],
+    dy: Float[Array, "*s d"],
+) -> tuple[Tokens, State]:
+    """Returns the gradients of one token, in the loops' layout, and its contribution to dA.
 
     Args:
-      g: the gradient of the state h after the token: q, which reaches h from later ones, and C dy.
-        What it hands to the state before is exp(dt A) g.
-      kept: of h, what was left of the state before, exp(dt A) times that.
+      g: the gradient of the state h after the token: q, which reaches h from later tokens, plus
+        C dy. It passes exp(dt A) g on to the state before.
+      kept: the part of h that stems from the state before: exp(dt A) times that state.
     """
     shared = tuple(axis for axis in range(1, B.ndim) if B.shape[axis] == 1)
     entering = dt * x
@@ -119,9 +128,16 @@ def slopes(g: State, kept: State, A, x, dt, B, dy) -> tuple[Tokens, State]:
     return Tokens(*(v.reshape(-1) for v in found)), slope * dt
 
 
-def split(shape, x, dt, B, C):
-    """One token's x and dt as "*s d", its B and C as "n *s 1", or, where the last of the scans are
-    parts of one and share them, as "n *s 1 1".
+def split(
+    shape: tuple[int, ...],
+    x: Float[Array, "sd"],
+    dt: Float[Array, "sd"],
+    B: Float[Array, "ns"],
+    C: Float[Array, "ns"],
+) -> tuple[Array, ...]:
+    """Reshapes one token's x and dt to "*s d", and its B and C to "n *s 1", for states of `shape`.
+
+    Where the last axis of "*s" holds parts of one scan, B and C have length one along it.
     """
     states, *scans, width = shape
     rows = scans if B.size == states * math.prod(scans) else [*scans[:-1], 1]
@@ -131,16 +147,16 @@ def split(shape, x, dt, B, C):
     )
 
 
-def decay(shape, dt, A):
-    """exp(dt A) of one token as "n *s d"."""
+def decay(shape: tuple[int, ...], dt: Float[Array, "sd"], A: Float[Array, "n *#s d"]) -> State:
+    """Returns exp(dt A) of one token, for states of `shape`."""
     if A.shape != shape:
         return jnp.exp(dt.reshape(shape[1:]) * A)
-    # One long axis: of a short one XLA's CPU compiler unrolls the loop, and finds no vectors in it.
+    # One long axis: XLA's CPU compiler unrolls a loop over a short one and fails to vectorise it.
     return jnp.exp(dt * A.reshape(shape[0], -1)).reshape(shape)
 
 
-def in_turn(function, inputs):
-    """`lax.map`, without the copies that a loop of one turn would cost."""
+def in_turn(function: Callable, inputs: PyTree) -> PyTree:
+    """Applies `lax.map`, without the copies that a loop of a single turn would make."""
     if jax.tree.leaves(inputs)[0].shape[0] > 1:
         return lax.map(function, inputs)
     return jax.tree.map(lambda v: v[None], function(jax.tree.map(lambda v: v[0], inputs)))

@@ -1,8 +1,8 @@
 """The selective scan for a GPU without a kernel: all chunks side by side.
 
-A loop over the tokens of a chunk, for all chunks at once, gives what each would hand on had it
-started at zero; `lax.associative_scan` over these summaries gives the true start of each; and a
-second loop from there, the outputs. The gradient is made in the same way, backwards.
+A loop over the tokens of a chunk, for all chunks at once, gives the state that each chunk would
+hand on had it started at zero; `lax.associative_scan` over these summaries gives the true start of
+each chunk; a second loop from there gives the outputs. The gradient works the same way, backwards.
 
 Shapes inside: k chunks of t tokens; states are "n k b g d".
 """
@@ -10,16 +10,28 @@ Shapes inside: k chunks of t tokens; states are "n k b g d".
 import jax.numpy as jnp
 from einops import rearrange
 from jax import export, lax
+from jaxtyping import Array, Float
 
 from smc_jax.selective_scan import tokens
 from smc_jax.selective_scan.associative import combine
+from smc_jax.selective_scan.shapes import Matrix, Rates, Sequence, State, States
 from smc_jax.selective_scan.tokens import Tokens
 
-# Numbers of state that the gradient recomputes and holds at once, for as many chunks as fit.
+# State elements that the gradient recomputes and holds at once; a turn takes as many chunks as fit.
 HELD_STATE = 2**26
 
 
-def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int):
+def forward(
+    x: Sequence,
+    dt: Sequence,
+    A: Rates,
+    B: Matrix,
+    C: Matrix,
+    start: State,
+    *,
+    reverse: bool,
+    chunk: int,
+) -> tuple[Sequence, State, States]:
     """See `analytic.Method`."""
     A = rearrange(A, "n g d -> n 1 1 g d")
     parts = _parts(x, dt, B, C, chunk)
@@ -31,7 +43,19 @@ def forward(x, dt, A, B, C, start, *, reverse: bool, chunk: int):
     return y, end, rearrange(starts, "n k b g d -> k n b g d")
 
 
-def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
+def backward(
+    x: Sequence,
+    dt: Sequence,
+    A: Rates,
+    B: Matrix,
+    C: Matrix,
+    starts: States,
+    dy: Sequence,
+    dend: State,
+    *,
+    reverse: bool,
+    chunk: int,
+) -> tuple[Sequence, Sequence, Rates, Matrix, Matrix, State]:
     """See `analytic.Method`."""
     A = rearrange(A, "n g d -> n 1 1 g d")
     parts, dy = _parts(x, dt, B, C, chunk), _lanes(dy, chunk)
@@ -49,7 +73,7 @@ def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
         shaped = (v.reshape(part.shape) for v, part in zip(found, parts, strict=True))
         return dA.sum((1, 2)), Tokens(*shaped)
 
-    # Exported for any batch (`jax.export`), all take one turn.
+    # When exported for any batch (`jax.export`), all chunks take one turn.
     held = parts.x.size * A.shape[0]
     turns = 1 if export.is_symbolic_dim(held) else -(-held // HELD_STATE)
     states = (_deal(v, 1, turns) for v in (rearrange(starts, "k n b g d -> n k b g d"), q))
@@ -61,13 +85,19 @@ def backward(x, dt, A, B, C, starts, dy, dend, *, reverse: bool, chunk: int):
     return dx, ddt, dA.sum(0), dB, dC, dstart
 
 
-def carry(decay, handed, start, *, reverse: bool):
-    """The true state before each chunk, and after the last.
+def carry(
+    decay: Float[Array, "n k b g d"],
+    handed: Float[Array, "n k b g d"],
+    start: State,
+    *,
+    reverse: bool,
+) -> tuple[Float[Array, "n k b g d"], State]:
+    """Returns the true state before each chunk, and the one after the last.
 
     Args:
-      decay: what a chunk leaves of the state before it, "n k b g d".
-      handed: the state after a chunk that started at zero, likewise.
-      start: the state before the first chunk, "n b g d".
+      decay: the factor by which each chunk scales the state before it.
+      handed: the state after each chunk, had it started at zero.
+      start: the state before the first chunk.
     """
     first = handed.shape[1] - 1 if reverse else 0
     handed = handed.at[:, first].add(decay[:, first] * start)
@@ -77,31 +107,31 @@ def carry(decay, handed, start, *, reverse: bool):
     return jnp.concatenate([start[:, None], after[:, :-1]], 1), after[:, -1]
 
 
-def _parts(x, dt, B, C, chunk: int) -> Tokens:
-    """ "l b g d" as "t k b g d", "l n b g" as "t n k b g"."""
+def _parts(x: Sequence, dt: Sequence, B: Matrix, C: Matrix, chunk: int) -> Tokens:
+    """Rearranges "l b g d" to "t k b g d" and "l n b g" to "t n k b g"."""
     return Tokens(_lanes(x, chunk), _lanes(dt, chunk), *(_inner(v, chunk) for v in (B, C)))
 
 
-def _lanes(v, chunk: int):
+def _lanes(v: Sequence, chunk: int) -> Float[Array, "t k b g d"]:
     return rearrange(_fill(v, chunk), "(k t) b g d -> t k b g d", t=chunk)
 
 
-def _inner(v, chunk: int):
+def _inner(v: Matrix, chunk: int) -> Float[Array, "t n k b g"]:
     return rearrange(_fill(v, chunk), "(k t) n b g -> t n k b g", t=chunk)
 
 
-def _fill(v, chunk: int):
-    """Zeros fill the last chunk: they leave the state as it is."""
+def _fill(v: Float[Array, "l *_"], chunk: int) -> Float[Array, "kt *_"]:
+    """Pads the last chunk with zeros, which leave the state unchanged."""
     return jnp.pad(v, [(0, -v.shape[0] % chunk if axis == 0 else 0) for axis in range(4)])
 
 
 def _merge(parts: Tokens) -> Tokens:
-    """As the loops over tokens take them."""
+    """Merges all axes but the first, as the loops over tokens expect."""
     return Tokens(*(v.reshape(v.shape[0], -1) for v in parts))
 
 
-def _deal(v, axis: int, turns: int):
-    """An axis of chunks divided into turns, the last filled with zeros; the turns come first."""
+def _deal(v: Array, axis: int, turns: int) -> Array:
+    """Splits an axis of chunks into turns, the last padded with zeros; the turns come first."""
     size = -(-v.shape[axis] // turns)
     missing = size * turns - v.shape[axis]
     v = jnp.pad(v, [(0, missing if i == axis else 0) for i in range(v.ndim)])

@@ -1,5 +1,5 @@
-"""Weight files: the parameters of a network, its configuration and where they come from, in one
-safetensors file. Those of this folder come with the package, each with a model card beside it.
+"""Weight files: the parameters of a network, its configuration and their origin in one safetensors
+file. The files in this folder come with the package, each with a model card beside it.
 """
 
 import json
@@ -15,7 +15,7 @@ import safetensors.flax
 from flax import traverse_util
 from jaxtyping import PyTree
 
-from smc_jax import color, files, model
+from smc_jax import files, image_files, model
 from smc_jax.config import Config
 from smc_jax.errors import ConfigError, ImageError
 
@@ -24,7 +24,7 @@ SUFFIX = ".safetensors"
 CONFIG = "config.json"
 FORMAT = "smc_jax 1"
 TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-"""How parameters may be stored; they are always computed with in float32."""
+"""Types that parameters may be stored in; they are always read back as float32."""
 
 
 class Weights(NamedTuple):
@@ -33,19 +33,19 @@ class Weights(NamedTuple):
     config: Config
     params: PyTree
     about: dict[str, Any]
-    """What the model card tells: data, steps, seed, command, metrics, ..."""
+    """Facts for the model card: data, steps, seed, command, metrics, ..."""
 
 
 def packaged() -> list[str]:
-    """The names of the weights that come with the package."""
+    """Returns the names of the weights that come with the package."""
     return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
 
 
 def for_task(task: str) -> str:
-    """The name of the packaged weights for a task: its own or, where it has none, `general`.
+    """Returns the name of the packaged weights for a task: its own or, if it has none, `general`.
 
     Raises:
-      ConfigError: there are neither.
+      ConfigError: neither is packaged.
     """
     names = packaged()
     for name in (task, "general"):
@@ -58,17 +58,17 @@ def for_task(task: str) -> str:
 
 
 def load(name_or_path: str | Path) -> tuple[Config, PyTree]:
-    """The configuration and the parameters of packaged weights, of a .safetensors file, of a folder
-    that `smc_jax.export` made, or of a training workdir, as `checkpoint.load` understands it.
+    """Loads the configuration and the parameters of packaged weights, of a .safetensors file, of a
+    folder that `smc_jax.export` made, or of a training workdir, as `checkpoint.load` takes it.
 
     Raises:
-      ConfigError: there are none of that name, or they are damaged.
+      ConfigError: there are no weights of that name, or they are damaged.
     """
     path = located(name_or_path)
     if path.suffix == SUFFIX:
         return read(path)[:2]
     if is_folder(path):
-        # Slow to import, and not needed by who has a weight file.
+        # Slow to import, and not needed for a weight file.
         from smc_jax.weights import folder
 
         return folder.read(path)[:2]
@@ -83,28 +83,28 @@ def load(name_or_path: str | Path) -> tuple[Config, PyTree]:
 
 
 def located(name_or_path: str | Path) -> Path:
-    """The file of the packaged weights of that name, or else the path as it is; a folder whose name
-    is packaged too is `./NAME`.
+    """Returns the file of the packaged weights of that name, or else the path as it is. A folder
+    that has the name of packaged weights is given as `./NAME`.
     """
     name = str(name_or_path)
     return FOLDER / f"{name}{SUFFIX}" if name in packaged() else Path(name)
 
 
 def version(name_or_path: str | Path) -> Hashable:
-    """What differs once there are other weights of that name: places and times of their files."""
+    """Returns a cache key that changes with the weights of that name: paths and times of files."""
     path = located(name_or_path).absolute()
     found = [path, *path.glob("*"), *path.glob("checkpoints/*"), *path.parent.glob("checkpoints/*")]
     return tuple((file, file.stat().st_mtime_ns) for file in found if file.exists())
 
 
 def read(path: str | Path) -> Weights:
-    """Reads a weight file; its parameters come in float32.
+    """Reads a weight file; its parameters are returned in float32.
 
     Raises:
       ConfigError: it is missing, damaged, of another version, or does not fit its own config.
     """
     try:
-        color.content(path)  # A clear message where it is missing, a folder, a pipe, ...
+        image_files.content(path)  # Gives a clear message if it is missing, a folder, a pipe, ...
     except ImageError as error:
         raise ConfigError(str(error)) from None
     try:
@@ -131,7 +131,7 @@ def write(path: str | Path, weights: Weights, dtype: str = "float32") -> None:
     """Writes a weight file, whole or not at all.
 
     Args:
-      path: where to.
+      path: the file to write.
       weights: what to write; `about` must fit into JSON.
       dtype: one of `TYPES`.
 
@@ -143,7 +143,7 @@ def write(path: str | Path, weights: Weights, dtype: str = "float32") -> None:
 
 
 def encoded(weights: Weights, dtype: str = "float32") -> bytes:
-    """What `write` writes.
+    """Returns the bytes of a weight file, as `write` writes them.
 
     Raises:
       ConfigError: a parameter is not finite.
@@ -158,12 +158,12 @@ def encoded(weights: Weights, dtype: str = "float32") -> bytes:
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether it is a folder of weights, as `smc_jax.weights.folder` writes it."""
+    """Whether it is a folder that `smc_jax.export` made, of weights or of programs."""
     return (Path(path) / CONFIG).is_file()
 
 
 def flat_as(params: PyTree, dtype: str) -> dict[str, jax.Array]:
-    """Parameters by flat names in one of `TYPES`.
+    """Returns parameters by flat names in one of `TYPES`.
 
     Raises:
       ConfigError: one of them is not finite.
@@ -176,16 +176,16 @@ def flat_as(params: PyTree, dtype: str) -> dict[str, jax.Array]:
 
 
 def flatten(params: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """Parameters by flat names, e.g. `source_a/shallow/Conv_0/kernel`."""
+    """Returns parameters by flat names, e.g. `source_a/shallow/Conv_0/kernel`."""
     flat = traverse_util.flatten_dict(params, sep="/")
     return {str(name): jnp.asarray(value) for name, value in flat.items()}
 
 
 def fitted(config: Config, flat: Mapping[str, jax.Array], path: str | Path) -> PyTree:
-    """The parameters as a tree in float32, if they are those of the config's network.
+    """Returns the parameters as a tree in float32, if they fit the config's network.
 
     Raises:
-      ConfigError: they are not.
+      ConfigError: they do not fit.
     """
     network = model.build(config.model)
     image = jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32)

@@ -1,5 +1,5 @@
-"""Weights as a folder: the parameters by orbax, the configuration and what is known of them as JSON
-beside it, and a program that loads them.
+"""Weights as a folder: the parameters as written by orbax, the configuration and facts about the
+weights as JSON, a model card, and a program that loads them.
 """
 
 import json
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from flax import traverse_util
 
 from smc_jax import files, stored
@@ -32,7 +31,7 @@ print(fused.shape, float(fused.mean()))
 
 
 def write(path: str | Path, weights: Weights, card: str, dtype: str = "float32") -> None:
-    """Writes such a folder, whole or not at all.
+    """Writes a folder of weights, whole or not at all.
 
     Args:
       path: a name that is free.
@@ -42,16 +41,16 @@ def write(path: str | Path, weights: Weights, card: str, dtype: str = "float32")
 
     Raises:
       ConfigError: a parameter is not finite.
-      InputError: there is something of that name, or it cannot be written.
+      InputError: the name is taken, or the folder cannot be written.
     """
-    # Arrays of the host: they can be read whatever devices there are.
+    # Arrays of the host can be read on any devices.
     flat = {name: np.asarray(v) for name, v in flat_as(weights.params, dtype).items()}
     with files.making(path) as folder:
         try:
             with ocp.StandardCheckpointer() as checkpointer:
                 checkpointer.save(folder / PARAMS, traverse_util.unflatten_dict(flat, sep="/"))
         except Exception as error:
-            # A full disk is told by errors of many types.
+            # A full disk raises errors of many types.
             raise InputError(f"{path} cannot be written: {stored.brief(error)}") from None
         (folder / CONFIG).write_text(weights.config.to_json() + "\n")
         (folder / ABOUT).write_text(json.dumps(weights.about, indent=2) + "\n")
@@ -60,10 +59,10 @@ def write(path: str | Path, weights: Weights, card: str, dtype: str = "float32")
 
 
 def read(path: str | Path) -> Weights:
-    """Reads such a folder; its parameters come in float32.
+    """Reads a folder of weights; its parameters are returned in float32.
 
     Raises:
-      ConfigError: a file of it is missing or damaged, they do not fit each other, or it is a
+      ConfigError: one of its files is missing or damaged, they do not fit each other, or it is a
         folder of programs.
     """
     path = Path(path).absolute()
@@ -72,17 +71,16 @@ def read(path: str | Path) -> Weights:
             f"{path} holds programs, whose weights cannot be taken out; run them by its run.py, or "
             "give what they were exported from"
         )
-    # Its errors reach us as exceptions.
-    logging.set_verbosity(logging.FATAL)
     try:
         config = Config.from_json((path / CONFIG).read_text())
         about = json.loads((path / ABOUT).read_text())
-        stored.read_through(path / PARAMS)
-        params = ocp.StandardCheckpointer().restore(path / PARAMS)
+        with stored.quiet():
+            stored.read_through(path / PARAMS)
+            params = ocp.StandardCheckpointer().restore(path / PARAMS)
     except ConfigError as error:
         raise ConfigError(f"{path / CONFIG}: {error}") from None
     except Exception as error:
-        # What lacks or does not match is told by errors of many types.
+        # Missing or mismatched items raise errors of many types.
         raise ConfigError(
             f"{path} is damaged or no folder of weights ({stored.brief(error)})"
         ) from None

@@ -1,4 +1,4 @@
-"""What callers of `smc_jax.fuse` give for a source: a file, an array, a batch of arrays."""
+"""The sources that callers of `smc_jax.fuse` give: a file, an array, or a batch of arrays."""
 
 from pathlib import Path
 from typing import Any
@@ -6,26 +6,26 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from smc_jax import color
+from smc_jax import image_files
 from smc_jax.color import Stored
 from smc_jax.errors import ImageError
 
 
 def images(argument: Any, side: str) -> tuple[list[Stored], int | None]:
-    """The images that are meant, and c of their batch "b h w c": 0 of a batch "b h w", None where
-    there is no batch.
+    """Returns the images in an argument, and the c of a batch "b h w c": 0 for a batch "b h w",
+    None for a single image.
 
     Args:
       argument: `a` or `b` of `smc_jax.fuse`.
-      side: which of them.
+      side: which of them, for error messages.
 
     Raises:
-      ImageError: it is no image that can be fused.
+      ImageError: the argument holds no images that can be fused.
     """
     if isinstance(argument, str | Path):
-        return [color.read(argument)], None
+        return [image_files.read(argument)], None
     array = np.asarray(argument)
-    # NumPy knows no bfloat16, and computes in the byte order of the machine.
+    # NumPy has no bfloat16, and computes in the byte order of the machine.
     kind = np.float32 if array.dtype == jnp.bfloat16 else array.dtype.newbyteorder("=")
     array = array.astype(kind, copy=False)
     last = array.shape[-1] if array.ndim else 0

@@ -1,4 +1,4 @@
-"""What callers of the metrics give: images that may be of another scale, or no images."""
+"""Checks of the arguments of metrics, which may be on another scale or no images at all."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ from smc_jax.metrics import vif
 
 
 def grey(**images: Any) -> list[np.ndarray]:
-    """The images as arrays of one shape, of grey levels 0..255, which may be NaN or infinite.
+    """Returns the images as arrays of one shape with grey levels 0..255; NaN and inf are allowed.
 
     Raises:
-      ImageError: they are not.
+      ImageError: the images are not of this kind.
     """
     for name, image in images.items():
         if isinstance(image, str | Path):
@@ -34,10 +34,10 @@ def grey(**images: Any) -> list[np.ndarray]:
             raise ImageError(f"{name} is of {array.dtype}; metrics need grey levels 0..255")
         known = array[np.isfinite(array)]
         least, most = (known.min(), known.max()) if known.size else (0, 0)
-        # Metrics clip what a sharpened image has beyond black and white; more is another scale.
+        # Metrics clip the overshoot of sharpened images; values further out mean another scale.
         if not -255 <= least <= most <= 510:
             raise ImageError(f"{name} goes from {least} to {most}; metrics need grey levels 0..255")
         if most <= 1 and (known % 1).any():
             raise ImageError(f"{name} is in [0, 1]; metrics need grey levels: multiply by 255")
-    # JAX knows the byte order of the machine alone.
+    # JAX only supports the byte order of the machine.
     return [array.astype(array.dtype.newbyteorder("=")) for array in arrays.values()]

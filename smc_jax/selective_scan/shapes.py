@@ -1,0 +1,18 @@
+"""Shapes of the arrays that the methods of the scan take and return.
+
+b is the batch, l the tokens, g the groups, d the channels of a group, n the states of a channel and
+k the chunks.
+"""
+
+from jaxtyping import Array, Float
+
+Sequence = Float[Array, "l b g d"]
+"""x, dt and y."""
+Matrix = Float[Array, "l n b g"]
+"""B and C."""
+Rates = Float[Array, "n g d"]
+"""A."""
+State = Float[Array, "n b g d"]
+"""h before the first or after the last token."""
+States = Float[Array, "k n b g d"]
+"""h as it enters each chunk."""
