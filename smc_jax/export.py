@@ -5,9 +5,9 @@ python -m smc_jax.export WORKDIR --format=orbax --out=FOLDER
 python -m smc_jax.export WORKDIR --format=stablehlo --sizes=640x480,1024x768 --out=FOLDER
 python -m smc_jax.export WORKDIR WORKDIR ... --out=NAME.safetensors    (the mean of their weights)
 
-Instead of WORKDIR: a checkpoint, a .safetensors file, an exported folder or a packaged name. Nothing
-is overwritten unless --overwrite is given, which replaces NAME.safetensors and its model card
-NAME.md, but never a folder.
+Instead of WORKDIR: a checkpoint, a .safetensors file, an exported folder or a packaged name.
+Without --overwrite nothing is overwritten; with it, NAME.safetensors and its model card NAME.md are
+replaced, but never a folder.
 """
 
 import argparse
