@@ -65,11 +65,11 @@ FOR_TASK: dict[tuple[str, str], dict[str, Any]] = {
         "loss.fidelity": 1.5,
     },
     ("practical", "mdif"): {
-        # Around a head one source has faint noise, which shares with the black of the other halve.
+        # Around a head one source has faint noise where the other is black; a mean would halve it.
         "model.faint": 10.0,
     },
     ("practical", "general"): {
-        # As for mfif alone.
+        # Pairs of mfif take the sharper source, as in the setting for mfif.
         "loss.intensity_rule": "task",
     },
     ("practical", "meif"): {

@@ -35,7 +35,8 @@ def jobs(a: str, b: str, out: str) -> tuple[list[Job], list[str]]:
         wildcards match nothing, the name is that of the first file.
 
     Returns:
-      The pairs, and a line for each file that has no partner or whose name is taken.
+      The pairs, and a line for each file that has no partner, or whose name is taken or cannot
+      be used.
 
     Raises:
       InputError: nothing can be paired, or `out` cannot be written to.

@@ -1,4 +1,4 @@
-"""Blends two sources with weights for each pixel and each band of detail (not in the paper)."""
+"""Blends two sources with weights for each pixel and each band of detail (ours)."""
 
 import itertools
 
@@ -40,7 +40,7 @@ def blend(
     faint: float = 0.0,
     within: bool = False,
 ) -> Image:
-    """Takes a weighted mean of the sources in each band, amplifies the bands, adds a residual.
+    """Takes a weighted mean of the sources in each band, amplifies or weakens it, adds a residual.
 
     With weights of 0 and no trust this is the mean of the sources, since the bands of an image add
     up to it. What is black in both sources stays black, above all the surroundings of medical
@@ -51,14 +51,14 @@ def blend(
       b: the second sources.
       weights: `CHANNELS` numbers per pixel, laid out as in `PARTS`:
         share: the logit of the first source's share.
-        residual: added to the result.
+        residual: added to the result, less and less below `BLACK`.
         shift: for each band of detail, finest first, the offset of its own logit from `share`.
         strength: for each band, the logit of half its gain, which lies between 0 and 2.
         trust: added to the argument `trust`.
         detail_trust: added to the argument `detail_trust`.
-      trust: multiple of `contrast` that is added to all logits.
-      detail_trust: further multiple of it that is added to the logits of the bands: the brighter
-        source may be flat where the other one shows texture.
+      trust: multiple of `contrast` that is added to the logits of all shares.
+      detail_trust: further multiple of it that is added to those of the bands: the brighter source
+        may be flat where the other one shows texture.
       noise: see `contrast`.
       faint: grey levels of 255 below which the result approaches the brighter source, reached at
         black: shares would halve what is faint in one source and black in the other.

@@ -108,8 +108,8 @@ def restore(
 
     Args:
       checkpoints: from `manager`.
-      empty: the abstract state, for shapes and placement. Fields that the checkpoint does not have,
-        such as the moving average of the weights, get their initial values.
+      empty: the abstract state, for shapes and placement. Fields that the checkpoint does not have
+        begin with zeros, the moving average of the weights with the weights.
       data: the iterator of batches.
       cfg: the configuration of the run.
 

@@ -84,9 +84,9 @@ class Model:
     bidirectional: bool = True
     """Scan every sequence in reverse too."""
     frequency_order: str = "ring"
-    """Order of the frequencies in FR-Scan, of `scan_orders.GRIDS` (ours)."""
+    """Order of the frequencies in FR-Scan: one of `scan_orders.GRIDS` (ours)."""
     cross_order: str = "interleave"
-    """Order of the two modalities in CM-Scan, of `scan_orders.CROSSINGS` (ours)."""
+    """Order of the two modalities in CM-Scan: one of `scan_orders.CROSSINGS` (ours)."""
     decoder_layers: int = 3
     """Number of 3x3 convolutions in the decoder (ours: the paper draws one box)."""
     output: str = "image"
@@ -139,9 +139,9 @@ class Loss:
     """L1 distance of F and of its gradients to the ground truth, for pairs that have one; not in
     the paper."""
     intensity_rule: str = "max"
-    """Target of the intensity loss: `max`, `mean` or `sharper` of the sources (ours). Of each pair
-    by its task: `task_mean` (max for ivif and mdif, mean for mfif and meif) or `task`, where mfif
-    takes the sharper source."""
+    """Target of the intensity loss: `max`, `mean` or `sharper` of the sources (ours). Two more
+    choose it for each pair by its task: `task_mean` takes max for ivif and mdif, mean for mfif and
+    meif; `task` is the same but for mfif, where it takes sharper."""
     wavelet: str = "haar"
     """Lifting scheme of the sub-bands: `haar`, `cdf53` or `cdf97`."""
     feature_split: str = "channel"
@@ -196,7 +196,7 @@ class Train:
     """Parts of the network to train, separated by commas: `source_a`, `source_b`, `mccm`,
     `decoder`. The others keep their weights, and their gradient is not computed. Empty: all."""
     max_bad_steps: int = 10
-    """Largest number of steps in a row whose loss, gradient or new weights are not finite. Each is
+    """Most steps in a row that may have a loss, a gradient or weights that are not finite. Each is
     skipped; one more ends the run."""
     debug_nans: bool = False
     """Stop at the operation that produces the first NaN (slow)."""
@@ -230,7 +230,8 @@ class Validation:
     metrics: str = "paper"
     """A set of `smc_jax.metrics`, or names separated by commas."""
     best: str = "VIF"
-    """The metric that decides which checkpoint is kept as the best, `<workdir>/best`."""
+    """The metric that decides which checkpoint is kept as the best; commands take that one by
+    `--checkpoint=<workdir>/best`."""
 
 
 @dataclasses.dataclass

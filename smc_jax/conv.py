@@ -1,4 +1,5 @@
-"""Convolutions initialised as in PyTorch, the paper's framework: uniform in +-1/sqrt(fan in).
+"""Convolutions whose weights and biases begin as in PyTorch, the paper's framework: uniform in
++-1/sqrt(fan in).
 
 With a bias of zero, a LayerNorm behind the convolution would remove the brightness of the image.
 """
@@ -103,7 +104,7 @@ _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def _shifted(x: Features) -> list[Features]:
-    """The image shifted to each of the nine neighbours of a pixel, row by row."""
+    """The image shifted so that each pixel sees itself and its eight neighbours, row by row."""
     height, width = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]

@@ -17,7 +17,7 @@ from smc_jax.types import Batch
 FLAT = 0.01
 """A crop is drawn again if the standard deviation of both sources is less than this."""
 DRAWS = 8
-"""Most draws of a crop; the last one is taken as it is."""
+"""The largest number of draws of a crop; the last one is kept whatever it shows."""
 SEEDS_APART = 1_000_003
 """Difference between the seeds of the data sets of a mixture."""
 
@@ -182,7 +182,7 @@ class Room:
 class Decoded:
     """The examples of a data set, decoded once and kept while there is room.
 
-    Nothing is evicted: every image is read once per epoch, so that whichever stay save the same.
+    Nothing is evicted: every image is read once per epoch, so it does not matter which ones stay.
     """
 
     def __init__(self, source: Any, task: str, room: Room, *, truth: bool = False):

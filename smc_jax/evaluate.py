@@ -104,9 +104,10 @@ class Scored(NamedTuple):
     sources: list[Source]
     """The pairs that could be read."""
     failures: list[str]
-    """A line for each image that cannot be read or does not fit, and each undefined metric."""
+    """A line for each image that cannot be read or does not fit, and for the metrics of a pair that
+    are undefined for a method."""
     remarks: list[str]
-    """A line for each metric that is undefined for Average or Max alone."""
+    """The same for metrics that are undefined for Average, Max or both, and for no other method."""
 
 
 def score(
@@ -178,7 +179,7 @@ def _fuse(pair: Example, rows: Mapping[str, Method]) -> tuple[dict[str, np.ndarr
 
 
 def _folder(pairs: str) -> tuple[list[Source], list[str]]:
-    """The pairs of a folder, and a line for each image that belongs to none."""
+    """The pairs of a folder, and a line for each file that cannot be used."""
     found, problems = pairing.pairs(pairs)
     truths, more = pairing.truths(pairs, found)
 

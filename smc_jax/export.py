@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
         nargs="+",
         metavar="checkpoint",
         help="training workdir, checkpoint, .safetensors file, exported folder or packaged name; "
-        "the mean of several",
+        "if several are given, their mean is exported",
     )
     parser.add_argument("--format", choices=FORMATS, default="safetensors")
     parser.add_argument("--out", type=Path, required=True, help="file or folder to write")

@@ -81,8 +81,9 @@ def fuse(
 
 
 def fuser(weights: str | Path) -> "Fuser":
-    """Returns the network with the weights of that name, file or workdir. It is cached, together
-    with its compiled programs, until the weights change.
+    """Returns the network with the weights of that name, file or workdir.
+
+    The last four are cached with their compiled programs; weights that have changed are read again.
 
     Raises:
       ConfigError: there are no such weights, or they cannot be used.

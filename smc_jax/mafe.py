@@ -39,7 +39,7 @@ class Local(nn.Module):
     Attributes:
       halo: let each quadrant see one pixel across its seams, which is the convolution of the whole
         image; False: zero-pad each quadrant by itself, as the paper's patches are. An odd height
-        or width is then extended by its last row or column, which is cut off again (our choice).
+        or width is then extended by its last row or column, which is cut off again (ours).
     """
 
     halo: bool = True
@@ -83,9 +83,9 @@ class FrequencyRotation(nn.Module):
     """The frequency-rotation SSM (Eq. 8-12): amplitude and phase, each scanned ring by ring.
 
     The scan sees log(1 + amplitude) of the orthonormal spectrum, and its output is the new
-    amplitude, which may be negative (our choice: the raw amplitude at frequency 0 would be
+    amplitude, which may be negative (ours: the raw amplitude at frequency 0 would be
     thousands of times the others). Amplitude and phase each have their own depthwise convolution
-    and SSM (our choice).
+    and SSM (ours).
     """
 
     state: int
@@ -137,7 +137,7 @@ class FrequencyRotation(nn.Module):
 
 class MAFE(nn.Module):
     """The three branches side by side, closed by a 3x3 convolution (Eq. 13-14; the convolution is
-    our choice).
+    ours).
 
     Attributes are those of `config.Model`.
     """

@@ -18,7 +18,7 @@ from smc_jax.types import Aux, Coarse, Features, Image, Noise, Pooled, Scalar
 class Decoder(nn.Module):
     """I_mf = Conv(F_mf): 3x3 convolutions down to an image.
 
-    The paper draws one box: their number and SiLU between them are our choice.
+    The paper draws one box: their number and SiLU between them are ours.
     """
 
     width: int
@@ -34,8 +34,8 @@ class Decoder(nn.Module):
 
 @jax.custom_vjp
 def saturate(image: Image) -> Image:
-    """Clips to [0, 1], but passes those gradients on whose descent leads back inside: a plain clip
-    would never recover a pixel that has left the range.
+    """Clips to [0, 1]. Outside, only gradients whose descent leads back inside pass: with a plain
+    clip, a pixel that has left the range would never return.
     """
     return image.clip(0.0, 1.0)
 

@@ -26,7 +26,7 @@ class Routing(NamedTuple):
 def pool(a: Features, b: Features, window: int = 0) -> tuple[Pooled, Pooled]:
     """The mean and the maximum over the image of the features of both sources (Eq. 15-16).
 
-    With a window (our choice) the maximum is taken in windows of `window` x `window` pixels and
+    With a window (ours) the maximum is taken in windows of `window` x `window` pixels and
     averaged over the image. A global maximum grows with the image, so that the gate would see
     values at inference that it never saw on training crops; windowed maxima do not.
     """
@@ -43,7 +43,7 @@ def largest(features: Features, window: int) -> Float[Array, "b c"]:
     margin = ((0, 0), (0, -height % window), (0, -width % window), (0, 0))
     wide = jnp.pad(features, margin, mode="edge")
     maxima = reduce(wide, "b (i h) (j w) c -> b i j c", "max", h=window, w=window)
-    # Windows at the lower and right border may be cut off: each weighs as its pixels do.
+    # Windows at the lower and right border may be cut off: each counts by its pixels.
     rows, columns = (
         jnp.array(
             [min(window, extent - start) / extent for start in range(0, extent, window)],

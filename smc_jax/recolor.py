@@ -1,4 +1,4 @@
-"""Gives the luma that was fused from the sources their colour."""
+"""Gives fused luma the colour of its sources."""
 
 import numpy as np
 from jaxtyping import Float

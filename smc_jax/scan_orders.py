@@ -84,8 +84,8 @@ def interleave(first: Array, second: Array, axis: int) -> tuple[Array, slice]:
 
 
 def concatenate(first: Array, second: Array, axis: int) -> tuple[Array, slice]:
-    """Puts the second sequence before the first, so that in the forward scan the tokens of `first`
-    see all of `second`.
+    """Puts the second sequence before the first: the tokens of `first` see all of `second` in the
+    forward scan, and none of it in the reverse scan.
 
     Arguments and results are those of `interleave`.
     """

@@ -65,7 +65,9 @@ def split(mesh: Mesh) -> NamedSharding:
 
 
 def weights(mesh: Mesh, tree: PyTree) -> PyTree:
-    """Divides the longest divisible axis of each array, or abstract array, along `fsdp`."""
+    """Returns a sharding for each array or abstract array. The longest axis that `fsdp` divides is
+    split along it; small arrays, and those without such an axis, are replicated.
+    """
     fsdp = mesh.shape["fsdp"]
 
     def place(array: Any) -> NamedSharding:

@@ -41,7 +41,7 @@ class SelectiveSSM(nn.Module):
       state: state size n per channel.
       rank: rank r of the projection to the step size.
       groups: shape of the leading axes.
-      bias: add a bias to the projection to step size, B and C (our choice). Scalar tokens need it:
+      bias: add a bias to the projection to step size, B and C (ours). Scalar tokens need it:
         without a bias only their square would reach the output.
     """
 
@@ -120,7 +120,9 @@ def scan_channels(
 
 
 def _wide(x: Array) -> Array:
-    """At least float32: states accumulate over thousands of tokens, and their inputs with them."""
+    """Casts to float32 at least: states accumulate over thousands of tokens, so neither they nor
+    what they are computed from may be narrower.
+    """
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

@@ -29,12 +29,13 @@ class DamagedError(ConfigError):
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Silences the log of orbax, which raises its errors too: they would be reported twice."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.FATAL)
+    # Not by `set_verbosity`: it changes levels of the standard library that it cannot restore.
+    logger = logging.get_absl_logger()
+    before, logger.disabled = logger.disabled, True
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        logger.disabled = before
 
 
 def opened(workdir: str | Path, options: Any) -> ocp.CheckpointManager:

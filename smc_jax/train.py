@@ -66,7 +66,8 @@ def train(cfg: Config, workdir: str | Path) -> int:
 
     Raises:
       ConfigError: the config, the data set, the devices and the workdir do not fit together.
-      InputError: the workdir is in use or cannot be written to, or too many steps were not finite.
+      InputError: the workdir is in use or cannot be written to, or too many steps in
+        a row had a loss, gradient or weights that are not finite.
     """
     workdir = Path(workdir)
     files.check_folder(workdir, "--workdir")

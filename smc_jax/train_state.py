@@ -62,11 +62,12 @@ def begin_with(state: TrainState, params: PyTree) -> TrainState:
 
 
 def fill(state: TrainState, empty: TrainState) -> TrainState:
-    """Gives fields that a checkpoint did not have their initial values.
+    """Fills in fields that a checkpoint did not have: the moving average of the weights begins with
+    the weights, other fields with zeros.
 
     Args:
       state: the state, with None for those fields.
-      empty: the abstract state, which tells the fields that there should be.
+      empty: the abstract state, which has all fields.
     """
     lost = {k: v for k, v in vars(empty).items() if v is not None and getattr(state, k) is None}
     zeros = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype, device=v.sharding), lost)

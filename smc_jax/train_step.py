@@ -24,7 +24,7 @@ Metrics = dict[str, Scalar]
 
 
 class Made(NamedTuple):
-    """The results for a batch that are drawn and counted."""
+    """The results for a batch that are drawn."""
 
     fused: Image
     weights: Float[Array, "b e"] | None

@@ -1,4 +1,6 @@
-"""Where a run's numbers and images go: files in its workdir, and other places with one `write`."""
+"""Where a run's numbers and images go: files in its workdir, and other loggers behind the same
+`write`.
+"""
 
 import contextlib
 import json

@@ -173,8 +173,10 @@ def test_ground_truth_is_decoded_if_it_is_asked_for(with_truth, monkeypatch, ask
     source = data.open_source(with_truth, "x", "train")
     assert data.pair(source, 0).truth is not None
     decoded = []
-    decode = data.color.decode
-    monkeypatch.setattr(data.color, "decode", lambda *args: decoded.append(1) or decode(*args))
+    decode = data.image_files.decode
+    monkeypatch.setattr(
+        data.image_files, "decode", lambda *args: decoded.append(1) or decode(*args)
+    )
     example, _ = data.Decoded(source, "mfif", data.Room(0), truth=asked)[0]
     assert len(decoded) == 2 + asked
     assert (example.truth is not None) == asked

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import tiny
 import weight_files
+from absl import logging
 
-from smc_jax import export, fusion, model, train, train_step, weights
+from smc_jax import export, fusion, model, stored, train, train_step, weights
 from smc_jax.config import override
 from smc_jax.errors import ConfigError
 from smc_jax.weights import folder
@@ -75,6 +76,15 @@ def test_orbax_gives_back_what_went_in(made, by_orbax):
     chex.assert_trees_all_equal(found.params, params)
     chex.assert_trees_all_equal(weights.load(by_orbax)[1], params)
     assert "| data | none at all |" in (by_orbax / "README.md").read_text()
+
+
+def test_reading_leaves_the_log_of_others_alone(by_orbax):
+    logger = logging.get_absl_logger()
+    before = logger.level, logger.disabled, logging.get_verbosity()
+    weights.load(by_orbax)
+    assert (logger.level, logger.disabled, logging.get_verbosity()) == before
+    with stored.quiet():
+        assert not logger.isEnabledFor(logging.converter.STANDARD_CRITICAL)
 
 
 def test_its_example_loads_it_in_a_fresh_process(made, by_orbax):
