@@ -3,20 +3,25 @@
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Complex
 from PIL import Image
-from scipy import fft
+from scipy import fft, ndimage
 from tqdm import tqdm
 
 from smc_jax import color, image_files, pairing
 
 SHIFTED = 2
-"""In pixels; pairs whose gradients seem shifted by more are listed."""
+"""In pixels; pairs whose edges seem shifted by more are listed."""
 ALIKE = 6
 """Pairs count as copies if at most this many of their hashes' 128 bits differ. Copies that are
 compressed, halved or shifted by two pixels differ in few, other pairs of the same kind in 10 and
 more."""
-SIDE = 256
+SIDE = 512
 """Shifts are estimated in a central square of at most this side, in pixels."""
+SMOOTH = 1.0
+"""Standard deviation of the smoothing before edges are compared, in pixels."""
+FAINT = 0.003
+"""Slope of luma per pixel below which an edge counts for less than half."""
 
 
 def report(pairs: Path, counts: dict[str, int]) -> dict:
@@ -68,14 +73,13 @@ def report(pairs: Path, counts: dict[str, int]) -> dict:
 
 
 def shift(a: color.Luma, b: color.Luma) -> tuple[int, int]:
-    """How far b lies down and right of a, in pixels, by phase correlation of their gradients.
+    """How far b lies down and right of a, in pixels, by cross-correlation of their edges.
 
-    An estimate, reliable for mfif and meif only: infrared and visible images, or CT and MRI, share
-    so few edges that aligned pairs get large values too.
+    An estimate, reliable for mfif and meif only: infrared and visible images, or CT and MRI, may
+    share so few edges that aligned pairs get large values too.
     """
     spectra = [fft.fft2(_edges(x)) for x in (a, b)]
-    cross = spectra[1] * spectra[0].conj()
-    peaks = fft.ifft2(cross / np.maximum(np.abs(cross), 1e-9)).real
+    peaks = fft.ifft2(spectra[1] * spectra[0].conj()).real
     place = np.unravel_index(np.argmax(peaks), peaks.shape)
     down, right = (int((p + n // 2) % n - n // 2) for p, n in zip(place, peaks.shape, strict=True))
     return down, right
@@ -84,12 +88,12 @@ def shift(a: color.Luma, b: color.Luma) -> tuple[int, int]:
 def table(report: dict) -> str:
     """The report as text for a terminal, with the first ten findings."""
     lines = [
-        f"{name:8} {s['pairs']:6} pairs  {len(s['sizes'])} sizes, as {s['sizes'][0]}"
-        f"  in colour: a {s['in_color']['a']}, b {s['in_color']['b']}"
+        f"{name:8} {s['pairs']:6} pairs  sizes: {len(s['sizes'])}, e.g. {s['sizes'][0]}"
+        f"  in colour: {s['in_color']['a']} of a, {s['in_color']['b']} of b"
         f"  median shift {s['median_shift']:.1f} px, {len(s['shifted'])} over {SHIFTED} px"
         for name, s in report["splits"].items()
     ]
-    lines.append("(shifts are estimates, to be trusted for mfif and meif alone)")
+    lines.append("(shifts are estimates, reliable for mfif and meif only)")
     found = report["findings"]
     lines += [f"note: {line}" for line in found[:10]]
     return "\n".join(lines + [f"… {len(found) - 10} more in report.json"] * (len(found) > 10))
@@ -109,13 +113,21 @@ def _copies(hashes: list[tuple[str, Path, bytes]]) -> list[str]:
     return lines
 
 
-def _edges(image: color.Luma) -> np.ndarray:
+def _edges(image: color.Luma) -> Complex[np.ndarray, "h w"]:
+    """Directions of the edges of the central square, as complex numbers.
+
+    Their angle is doubled and they have nearly the same length, so that neither the side that is
+    brighter nor the contrast matters, which differ between two exposures or focus settings.
+    """
     h, w = (min(n, SIDE) for n in image.shape)
     top, left = (image.shape[0] - h) // 2, (image.shape[1] - w) // 2
     if min(h, w) < 2:
-        return np.zeros((h, w))
-    down, right = np.gradient(image[top : top + h, left : left + w])
-    return np.hypot(down, right) * np.outer(np.hanning(h), np.hanning(w))
+        return np.zeros((h, w), complex)
+    smooth = ndimage.gaussian_filter(image[top : top + h, left : left + w], SMOOTH)
+    down, right = np.gradient(smooth)
+    edges = right + 1j * down
+    directions = edges**2 / (np.abs(edges) ** 2 + FAINT**2)
+    return directions * np.outer(np.hanning(h), np.hanning(w))
 
 
 def _hash(image: color.Luma) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from data_prep import checks
 from data_prep.__main__ import prepare
@@ -325,9 +326,22 @@ def test_findings_and_strict(tmp_path):
 
 
 @pytest.mark.parametrize("moved", [(0, 0), (5, -3)])
-def test_shift(moved):
-    image = np.random.default_rng(0).random((80, 90), np.float32)
-    assert checks.shift(image, np.roll(image, moved, (0, 1))) == moved
+@pytest.mark.parametrize("change", ["none", "negative", "out of focus"])
+def test_shift(change, moved):
+    noise = np.random.default_rng(0).random((160, 180), np.float32)
+    # Structure of all sizes, as photographs have it.
+    scales = (k * ndimage.gaussian_filter(noise, k, mode="wrap") for k in (1, 2, 4, 8))
+    image = sum(scales) / 15
+    other = np.roll(image, moved, (0, 1))
+    if change == "negative":
+        other = 1 - other
+    if change == "out of focus":
+        half = np.arange(180) < 90
+        image, other = (
+            np.where(sharp, x, ndimage.gaussian_filter(x, 3))
+            for x, sharp in ((image, half), (other, ~half))
+        )
+    assert checks.shift(image, other) == moved
 
 
 def test_tfds_reads_it_without_this_project(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from data_prep import exposure, simulate
+from data_prep import checks, exposure, simulate
 from data_prep.folder import BuildError
 from smc_jax import color, image_files, pairing
 from smc_jax.errors import InputError
@@ -43,6 +43,7 @@ def test_each_photograph_is_focused_near_and_far(photos, tmp_path):
         )
         np.testing.assert_array_equal(gt, image_files.read(photos / f"{name[:2]}.png"))
         near, far, whole = map(detail, (a, b, gt))
+        assert max(map(abs, checks.shift(color.luma(a), color.luma(b)))) <= checks.SHIFTED
         for one, other in ((near, far), (far, near)):
             lost = one < 0.6 * whole
             # What one source loses the other keeps, except at seams and around near objects. The
