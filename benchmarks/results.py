@@ -2,9 +2,10 @@
 
 python -m benchmarks.results --pairs=DIR [--out=results]
 
-DIR holds folders `a/` and `b/` for each of `SETS`. Results that OUT already holds for the same
-weights and pairs are reused (take another OUT after a change of the code). The other methods' rows
-are those of benchmarks/peers.csv.
+DIR holds folders `a/` and `b/` for each of `SETS`, as `DIR/ivif/MSRS/test/a`, with the pairs that
+benchmarks/pairs.csv names. Results that OUT already holds for the same weights and pairs are reused
+(take another OUT after a change of the code). The other methods' rows are those of
+benchmarks/peers.csv.
 """
 
 import csv
@@ -21,7 +22,7 @@ from smc_jax.report.comparison import higher_is_better
 from smc_jax.weights import FOLDER, SUFFIX
 
 HERE = Path(__file__).parent
-PEERS = HERE / "peers.csv"
+PEERS, PAIRS = HERE / "peers.csv", HERE / "pairs.csv"
 PAGE = HERE.parent / "docs" / "results.md"
 DECIMALS = {name: 2 if name in ("SD", "SF", "AG") else 3 for name in metrics.SETS["paper"]}
 """Decimals of each metric, as in benchmarks/peers.csv."""
@@ -36,27 +37,23 @@ class TestSet(NamedTuple):
 
     title: str
     folder: str
-    pairs: int
-    """The number of pairs, on which the other methods were scored too."""
     weights: tuple[str, ...]
     """Packaged weights to score; the first are those for the set's task."""
 
 
 SETS = {
-    "MSRS": TestSet("Infrared and visible: MSRS", "ivif/MSRS/test", 30, ("ivif",)),
-    "RoadScene": TestSet("Infrared and visible: RoadScene", "ivif/RoadScene/test", 20, ("ivif",)),
-    "Harvard-CT": TestSet(
-        "CT and MRI: Harvard", "mdif/Harvard-CT-MRI/test", 7, ("mdif", "general")
-    ),
+    "MSRS": TestSet("Infrared and visible: MSRS", "ivif/MSRS/test", ("ivif",)),
+    "RoadScene": TestSet("Infrared and visible: RoadScene", "ivif/RoadScene/test", ("ivif",)),
+    "Harvard-CT": TestSet("CT and MRI: Harvard", "mdif/Harvard-CT-MRI/test", ("mdif", "general")),
     "Harvard-PET": TestSet(
-        "PET and MRI: Harvard", "mdif/Harvard-PET-MRI/test", 7, ("mdif", "general")
+        "PET and MRI: Harvard", "mdif/Harvard-PET-MRI/test", ("mdif", "general")
     ),
     "Harvard-SPECT": TestSet(
-        "SPECT and MRI: Harvard", "mdif/Harvard-SPECT-MRI/test", 7, ("mdif", "general")
+        "SPECT and MRI: Harvard", "mdif/Harvard-SPECT-MRI/test", ("mdif", "general")
     ),
-    "Lytro": TestSet("Focus: Lytro", "mfif/Lytro/test", 10, ("mfif", "general")),
-    "MFFW": TestSet("Focus: MFFW", "mfif/MFFW/test", 5, ("mfif",)),
-    "MEFB": TestSet("Exposures: MEFB", "meif/MEFB/test", 16, ("meif",)),
+    "Lytro": TestSet("Focus: Lytro", "mfif/Lytro/test", ("mfif", "general")),
+    "MFFW": TestSet("Focus: MFFW", "mfif/MFFW/test", ("mfif",)),
+    "MEFB": TestSet("Exposures: MEFB", "meif/MEFB/test", ("meif",)),
 }
 
 
@@ -78,15 +75,24 @@ def peers(name: str) -> list[Row]:
     ]
 
 
+def pairs_of(name: str) -> set[str]:
+    """Returns the names of a set's pairs, on which the other methods were scored too."""
+    with PAIRS.open() as file:
+        return {line["pair"] for line in csv.DictReader(file) if line["set"] == name}
+
+
 def check(pairs: Path) -> None:
-    """Raises ConfigError unless `pairs` has the folders of all sets, each with all its pairs."""
+    """Raises ConfigError unless `pairs` has the folders of all sets, each with its pairs alone."""
     problems = []
-    for test in SETS.values():
+    for name, test in SETS.items():
         folder = pairs / test.folder
         if not folder.is_dir():
             problems.append(f"there is no folder {folder}")
-        elif (count := len(pairing.pairs(folder)[0])) != test.pairs:
-            problems.append(f"{folder} holds {count} pairs; others were scored on {test.pairs}")
+            continue
+        wrong = pairs_of(name) ^ {pair.name for pair in pairing.pairs(folder)[0]}
+        if wrong:
+            some = ", ".join(sorted(wrong)[:5])
+            problems.append(f"{folder} differs from {PAIRS.name} in {len(wrong)} pairs: {some}")
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -107,7 +113,7 @@ def scored(out: Path, name: str, weights: str, pairs: Path) -> dict[str, dict[st
         done.unlink(missing_ok=True)
         evaluate.main(str(result), checkpoint=weights, pairs=str(pairs))
     methods = json.loads((result / "metrics.json").read_text())["methods"]
-    if any(found["pairs"] != SETS[name].pairs for found in methods.values()):
+    if any(found["pairs"] != len(pairs_of(name)) for found in methods.values()):
         raise ConfigError(f"{pairs}: some pairs could not be scored; mend them")
     files.write(done, inputs.encode())
     return {method: found["mean"] for method, found in methods.items()}
@@ -186,8 +192,9 @@ def main() -> None:
             (mine,) = found.keys() - BASELINES.keys()
             rows.append(Row(f"SMC-Mamba, `{weights}`", _printed(found[mine]), ours=True))
         rows += [Row(method, _printed(found[method])) for method in BASELINES]
-        sections.append(section(test.title, test.pairs, rows))
-        lines.append(summary(test.title, test.pairs, rows))
+        count = len(pairs_of(name))
+        sections.append(section(test.title, count, rows))
+        lines.append(summary(test.title, count, rows))
     header = ["test pairs", "place by mean rank", "ours", "best other"]
     header += ["ahead in six or more of eight", "first in", "Nabf"]
     short = table(header, lines)

@@ -20,7 +20,8 @@ def linear(image: UInt8[np.ndarray, "h w c"]) -> Light:
 def expose(
     light: Light, stops: float, full_well: float, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "h w c"]:
-    """Takes an sRGB photograph, with shot noise, read noise and saturation.
+    """Returns the sRGB photograph of a scene, with shot noise (photons are counted), read noise and
+    saturation.
 
     Args:
       light: the scene.

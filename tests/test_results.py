@@ -65,7 +65,7 @@ def test_a_line_of_the_summary():
 def measured(tmp_path, monkeypatch):
     """Two pairs and a fake evaluation: `calls` counts its runs, `scored` the pairs it scores."""
     state = SimpleNamespace(pairs=tmp_path / "pairs", out=tmp_path / "out", calls=0, scored=2)
-    monkeypatch.setitem(results.SETS, "Lytro", results.SETS["Lytro"]._replace(pairs=2))
+    monkeypatch.setattr(results, "pairs_of", lambda name: {"x", "y"})
     for side in "ab":
         for name in "xy":
             image_files.write(state.pairs / side / f"{name}.png", np.zeros((4, 4), np.uint8))
@@ -98,14 +98,14 @@ def test_pairs_that_failed_are_no_result(measured):
 
 
 def test_other_pairs_than_those_of_the_peers_are_refused(measured, tmp_path, monkeypatch):
-    monkeypatch.setitem(results.SETS, "Lytro", results.SETS["Lytro"]._replace(pairs=10))
+    monkeypatch.setattr(results, "pairs_of", lambda name: {"x", "z"})
     (tmp_path / "mfif/Lytro").mkdir(parents=True)
     measured.pairs.rename(tmp_path / "mfif/Lytro/test")
     with pytest.raises(ConfigError) as error:
         results.check(tmp_path)
     lines = str(error.value).splitlines()
     assert len(lines) == len(results.SETS)
-    assert f"{tmp_path}/mfif/Lytro/test holds 2 pairs; others were scored on 10" in lines
+    assert f"{tmp_path}/mfif/Lytro/test differs from pairs.csv in 2 pairs: y, z" in lines
     assert f"there is no folder {tmp_path}/mfif/MFFW/test" in lines
 
 
@@ -116,6 +116,12 @@ def test_every_set_has_peers_with_all_metrics():
     for name in results.SETS:
         rows = results.peers(name)
         assert len({r.method for r in rows}) == len(rows) > 5
+
+
+def test_the_tables_are_of_the_pairs_that_are_named():
+    page = results.PAGE.read_text()
+    for name, test in results.SETS.items():
+        assert f"\n## {test.title}, {len(results.pairs_of(name))} pairs\n" in page
 
 
 def test_readme_has_the_summary():

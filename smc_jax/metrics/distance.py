@@ -33,7 +33,7 @@ def psnr_of_sources(a: Grey, b: Grey, fused: Grey) -> Score:
     As in CDDFuse, the peak is the brightest level of F. Undefined where F is black or equals both
     sources. Other evaluators print about 60: `psnr_tang`, also IVIF_ZOO's, and `psnr_vifb`.
     """
-    # Where PSNR is undefined the ratio is NaN or 0, whose logarithm would be -inf, not NaN.
+    # Where PSNR is undefined the ratio is NaN or 0; the logarithm of 0 would be -inf, not NaN.
     power = ratio(jnp.square(jnp.max(levels(fused)).astype(jnp.float32)), mse(a, b, fused))
     return 10 * jnp.log10(jnp.where(power > 0, power, jnp.nan))
 

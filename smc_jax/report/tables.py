@@ -24,8 +24,11 @@ def plain(comparison: Comparison) -> str:
         blocks.append(_aligned([["method", "pairs", *(f"{m} " for m in names), "rank"], *cells]))
     lower = [name for name in comparison.metrics if not higher_is_better(name)]
     order = f"higher is better, but for {', '.join(lower)}" if lower else "higher is better"
-    notes = f"* best, ' second best ({order}); mean over the pairs; rank: mean over the metrics"
-    return "\n\n".join([*blocks, notes])
+    notes = [
+        f"* best, ' second best ({order}); means over the pairs",
+        "rank: mean place over these metrics, among the methods that have all scores (-: not all)",
+    ]
+    return "\n\n".join([*blocks, "\n".join(notes)])
 
 
 def versus(comparison: Comparison, method: str) -> str:

@@ -67,8 +67,8 @@ def selective_scan(
         memory for several (l, d, n) arrays), `chunked` (loops over tokens that keep only the states
         at chunk boundaries), `two_level` (all chunks side by side), `pallas` (`two_level` as
         kernels, in float32, for NVIDIA GPUs from Hopper on), or `auto`, which chooses when the
-        program is compiled: `pallas` where its kernels run, `two_level` on other GPUs, else
-        `chunked`.
+        program is compiled: `pallas` where its kernels run, up to 32 states, else `two_level` on
+        GPUs and `chunked` elsewhere.
       chunk: number of tokens between two kept states (`reference` and `associative` ignore it);
         None lets the method choose.
 

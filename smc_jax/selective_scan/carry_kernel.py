@@ -22,7 +22,7 @@ from smc_jax.selective_scan.lanes import LANES, WARPS, Block, Tile, run
 TILE = Tile(WARPS, LANES // WARPS, "s", "s")
 # Chunks per turn of the loop, which are loaded at once.
 UNROLL = 8
-# The most chunks that are walked as one part.
+# Up to this many chunks are walked in one part; more are split.
 WALK = 128
 
 

@@ -100,7 +100,7 @@ def backward(
     return dx, ddt, fold.state_back(dA).sum(1), dB, dC, fold.state_back(dstart)
 
 
-def _divided(state: Float[Array, "n s d"]) -> Float[Array, "n s *p"]:
+def _divided(state: Float[Array, "n s d"]) -> Float[Array, "n s *d"]:
     """Splits "n s d" into "n s p d" with d = `SUMMED`, if the width is a larger multiple of it."""
     *scans, width = state.shape
     several = width > SUMMED and width % SUMMED == 0

@@ -120,7 +120,9 @@ class Block:
         return self.load(ref, index, (0,))
 
     def load(self, ref, index, axes: tuple[int, ...] = (0, 1)):
-        """Loads an array "r c", or one with only one of its axes, which is broadcast to both."""
+        """Loads an array "r c", or one with one of its axes, which is broadcast to both; for
+        `store_sums`, one with a third axis.
+        """
         if self.layouts is None:
             v = ref[index]
         else:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from smc_jax.selective_scan.chunked import BLOCK_STATE
 from smc_jax.selective_scan.softplus import with_slope
 
-Sequences = Float[Array, "g p l"]
+Sequences = Float[Array, "g q l"]
 Block = Float[Array, "l p"]
 State = Float[Array, "n p"]
 

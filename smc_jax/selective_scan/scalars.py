@@ -51,7 +51,7 @@ def scan(x: Tokens, ssm: ScalarSSM, method: str = "auto") -> Tokens:
     """Runs p sequences of l scalar tokens through each SSM and sums over its directions.
 
     Args:
-      method: see `selective_scan`; `auto` is `pallas` where the kernels run.
+      method: see `selective_scan`; `auto` is `pallas` where the kernels run, up to `STATES` states.
     """
     check_method(method)
     if method in _DIFFERENTIABLE:

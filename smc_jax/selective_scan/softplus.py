@@ -9,7 +9,7 @@ Numbers = Float[Array, "..."]
 
 @jax.custom_jvp
 def softplus(v: Numbers) -> Numbers:
-    """Returns log(1 + exp(v)), to the last digits in float32 and float64 however small it is."""
+    """Returns log(1 + exp(v)), accurate to the last digits in float32 and float64 however small."""
     return with_slope(v)[0]
 
 
