@@ -16,7 +16,8 @@ import tiny
 import weight_files
 from absl import logging
 
-from smc_jax import export, fusion, model, stored, train, train_step, weights
+from smc_jax import export, fusion, model, train, train_step, weights
+from smc_jax.checkpoint.folder import quiet
 from smc_jax.config import override
 from smc_jax.errors import ConfigError
 from smc_jax.weights import folder
@@ -83,7 +84,7 @@ def test_reading_leaves_the_log_of_others_alone(by_orbax):
     before = logger.level, logger.disabled, logging.get_verbosity()
     weights.load(by_orbax)
     assert (logger.level, logger.disabled, logging.get_verbosity()) == before
-    with stored.quiet():
+    with quiet():
         assert not logger.isEnabledFor(logging.converter.STANDARD_CRITICAL)
 
 

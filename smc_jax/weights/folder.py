@@ -9,7 +9,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
-from smc_jax import files, stored
+from smc_jax import files
+from smc_jax.checkpoint.folder import brief, quiet, read_through
 from smc_jax.config import Config
 from smc_jax.errors import ConfigError, InputError
 from smc_jax.weights import CONFIG, Weights, fitted, flat_as, flatten
@@ -51,7 +52,7 @@ def write(path: str | Path, weights: Weights, card: str, dtype: str = "float32")
                 checkpointer.save(folder / PARAMS, traverse_util.unflatten_dict(flat, sep="/"))
         except Exception as error:
             # A full disk raises errors of many types.
-            raise InputError(f"{path} cannot be written: {stored.brief(error)}") from None
+            raise InputError(f"{path} cannot be written: {brief(error)}") from None
         (folder / CONFIG).write_text(weights.config.to_json() + "\n")
         (folder / ABOUT).write_text(json.dumps(weights.about, indent=2) + "\n")
         (folder / "README.md").write_text(card)
@@ -74,14 +75,12 @@ def read(path: str | Path) -> Weights:
     try:
         config = Config.from_json((path / CONFIG).read_text())
         about = json.loads((path / ABOUT).read_text())
-        with stored.quiet():
-            stored.read_through(path / PARAMS)
+        with quiet():
+            read_through(path / PARAMS)
             params = ocp.StandardCheckpointer().restore(path / PARAMS)
     except ConfigError as error:
         raise ConfigError(f"{path / CONFIG}: {error}") from None
     except Exception as error:
         # Missing or mismatched items raise errors of many types.
-        raise ConfigError(
-            f"{path} is damaged or no folder of weights ({stored.brief(error)})"
-        ) from None
+        raise ConfigError(f"{path} is damaged or no folder of weights ({brief(error)})") from None
     return Weights(config, fitted(config, flatten(params), path), about)

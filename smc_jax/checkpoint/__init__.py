@@ -13,7 +13,8 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from smc_jax import damaged, model, sharding, stored, train_state
+from smc_jax import model, sharding, train_state
+from smc_jax.checkpoint import damage, folder
 from smc_jax.config import Config
 from smc_jax.errors import ConfigError, InputError
 from smc_jax.fields import flatten
@@ -36,18 +37,18 @@ def manager(workdir: str | Path, cfg: Config) -> Iterator[ocp.CheckpointManager]
     keep: list[Any] = [preservation_policy.LatestN(cfg.train.keep)]
     if cfg.validation.every:
         best = preservation_policy.BestN(
-            get_metric_fn=stored.rank(cfg), n=1, keep_checkpoints_without_metrics=False
+            get_metric_fn=folder.rank(cfg), n=1, keep_checkpoints_without_metrics=False
         )
         keep.append(best)
     options = ocp.CheckpointManagerOptions(
         preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
-        best_fn=stored.rank(cfg) if cfg.validation.every else None,
+        best_fn=folder.rank(cfg) if cfg.validation.every else None,
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
     )
-    damaged.set_scores_aside(Path(workdir))
-    with stored.quiet(), _quiet_threads():
-        checkpoints = stored.opened(workdir, options)
+    damage.set_scores_aside(Path(workdir))
+    with folder.quiet(), _quiet_threads():
+        checkpoints = folder.opened(workdir, options)
         try:
             yield checkpoints
         except BaseException:
@@ -120,27 +121,27 @@ def restore(
       ConfigError: setting, task, data sets or network of the checkpoint are not those of `cfg`, or
         all checkpoints are damaged.
     """
-    for step, newer in stored.newest_first(checkpoints):
+    for step, newer in folder.newest_first(checkpoints):
         try:
-            _check_fit(stored.configuration(checkpoints, step), cfg, checkpoints.directory)
-            there = stored.fields(checkpoints, step)
+            _check_fit(folder.configuration(checkpoints, step), cfg, checkpoints.directory)
+            there = folder.fields(checkpoints, step)
             lost: dict[str, Any] = {name: None for name in vars(empty) if name not in there}
             kept = dataclasses.replace(empty, **lost)
-            read = stored.read(
-                checkpoints, step, state=stored.restoring(kept), data=ocp.args.JsonRestore()
+            read = folder.read(
+                checkpoints, step, state=folder.restoring(kept), data=ocp.args.JsonRestore()
             )
-        except stored.DamagedError as error:
-            damaged.warn_or_raise(checkpoints, step, error)
+        except folder.DamagedError as error:
+            damage.warn_or_raise(checkpoints, step, error)
             continue
         data.set_state(read["data"])
-        damaged.set_aside(checkpoints, newer)
+        damage.set_aside(checkpoints, newer)
         return train_state.fill(read["state"], empty)
     return None
 
 
 def changes(checkpoints: ocp.CheckpointManager, step: int, cfg: Config) -> list[str]:
     """Describes each field in which `cfg` differs from the configuration of the run at `step`."""
-    changed = _differences(stored.configuration(checkpoints, step), cfg)
+    changed = _differences(folder.configuration(checkpoints, step), cfg)
     return [f"config.{n} was {old!r} and is now {new!r}" for n, (old, new) in changed.items()]
 
 
@@ -167,35 +168,35 @@ def load(path: str | Path) -> Saved:
     options = ocp.CheckpointManagerOptions(
         read_only=True, create=False, save_interval_steps=0, lightweight_initialize=True
     )
-    with stored.quiet(), contextlib.closing(stored.opened(workdir, options)) as checkpoints:
-        wanted = stored.best(checkpoints) if wanted == BEST else wanted
-        for step, _ in stored.newest_first(checkpoints):
+    with folder.quiet(), contextlib.closing(folder.opened(workdir, options)) as checkpoints:
+        wanted = folder.best(checkpoints) if wanted == BEST else wanted
+        for step, _ in folder.newest_first(checkpoints):
             if wanted in (None, step):
                 try:
                     return _load(checkpoints, step)
-                except stored.DamagedError as error:
+                except folder.DamagedError as error:
                     if wanted is not None:
                         raise
-                    damaged.warn_or_raise(checkpoints, step, error)
+                    damage.warn_or_raise(checkpoints, step, error)
     raise ConfigError(f"{path} holds no such checkpoint")
 
 
 def _load(checkpoints: ocp.CheckpointManager, step: int) -> Saved:
-    cfg = stored.configuration(checkpoints, step)
+    cfg = folder.configuration(checkpoints, step)
     empty = train_state.abstract(cfg, model.build(cfg.model), sharding.one_device())
-    name = "ema" if cfg.train.ema and "ema" in stored.fields(checkpoints, step) else "params"
-    state = stored.read(checkpoints, step, state=stored.restoring({name: empty.params}))["state"]
+    name = "ema" if cfg.train.ema and "ema" in folder.fields(checkpoints, step) else "params"
+    state = folder.read(checkpoints, step, state=folder.restoring({name: empty.params}))["state"]
     return Saved(cfg, state[name], step)
 
 
 def _locate(path: Path) -> tuple[Path, int | str | None]:
-    if path.parent.name == stored.FOLDER and path.name.isdigit() and path.is_dir():
+    if path.parent.name == folder.FOLDER and path.name.isdigit() and path.is_dir():
         return path.parent.parent, int(path.name)
     if path.name == BEST and not path.exists():
         path, wanted = path.parent, BEST
     else:
         wanted = None
-    if not (path / stored.FOLDER).is_dir():
+    if not (path / folder.FOLDER).is_dir():
         raise ConfigError(
             f"{path} holds no checkpoint; give the workdir of a training, or train there: "
             f"python train.py --workdir={path}"
@@ -226,7 +227,7 @@ def _writing(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
         yield
     except Exception as error:
         raise InputError(
-            f"{checkpoints.directory}: a checkpoint cannot be written ({stored.brief(error)}); "
+            f"{checkpoints.directory}: a checkpoint cannot be written ({folder.brief(error)}); "
             "make room and start again: the older checkpoints are intact"
         ) from error
 
@@ -237,7 +238,7 @@ def _differences(saved: Config, cfg: Config) -> dict[str, tuple[Any, Any]]:
     return {name: (there[name], here[name]) for name in here if there[name] != here[name]}
 
 
-def _check_fit(saved: Config, cfg: Config, folder: Any) -> None:
+def _check_fit(saved: Config, cfg: Config, where: Any) -> None:
     differ = [
         f"{name} is {there} there, {here} here"
         for name, (there, here) in _differences(saved, cfg).items()
@@ -246,6 +247,6 @@ def _check_fit(saved: Config, cfg: Config, folder: Any) -> None:
     ]
     if differ:
         raise ConfigError(
-            f"the checkpoint in {folder} does not fit the config: {'; '.join(differ)}; "
+            f"the checkpoint in {where} does not fit the config: {'; '.join(differ)}; "
             "take another --workdir or the config that it was trained with"
         )

@@ -8,13 +8,13 @@ import jax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from smc_jax import stored
+from smc_jax.checkpoint import folder
 
 FOLDER = "damaged_checkpoints"
 
 
 def warn_or_raise(
-    checkpoints: ocp.CheckpointManager, step: int, error: stored.DamagedError
+    checkpoints: ocp.CheckpointManager, step: int, error: folder.DamagedError
 ) -> None:
     """Raises the error if no checkpoint is older than that of `step`; otherwise warns."""
     if step == min(checkpoints.all_steps()):
@@ -36,8 +36,8 @@ def set_scores_aside(workdir: Path) -> None:
 
     Call this before the checkpoints are opened, because opening them reads all scores.
     """
-    for step in stored.unreadable_scores(workdir) if jax.process_index() == 0 else ():
-        _move(workdir / stored.FOLDER / str(step) / stored.SCORES, f"{step}.{stored.SCORES}")
+    for step in folder.unreadable_scores(workdir) if jax.process_index() == 0 else ():
+        _move(workdir / folder.FOLDER / str(step) / folder.SCORES, f"{step}.{folder.SCORES}")
         _warn(
             f"the validation of checkpoint {step} in {workdir} is damaged; it is no longer among "
             "the best"
@@ -47,7 +47,7 @@ def set_scores_aside(workdir: Path) -> None:
 
 def _move(path: Path, name: str) -> None:
     """Moves a file or folder of a run's checkpoints to a free name in `damaged_checkpoints`."""
-    workdir = next(p.parent for p in path.parents if p.name == stored.FOLDER)
+    workdir = next(p.parent for p in path.parents if p.name == folder.FOLDER)
     there = workdir / FOLDER
     there.mkdir(exist_ok=True)
     free = next(f"{name}.{i}" for i in range(10**6) if not (there / f"{name}.{i}").exists())
