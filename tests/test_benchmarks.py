@@ -45,7 +45,8 @@ def test_tiles_are_beside_the_whole(tmp_path, monkeypatch, capsys):
     difference = 255 * (tiled - whole)
     found = [float(number) for number in (mean, more, most)]
     expected = [abs(difference).mean(), difference.mean(), abs(difference).max()]
-    np.testing.assert_allclose(found, expected, atol=[0.0051, 0.0051, 0.51])
+    # Two decimals of the means, none of the largest.
+    assert (np.abs(np.subtract(found, expected)) < [0.006, 0.006, 0.6]).all()
     assert found[2] > 0
     assert float(time) > 0
     monkeypatch.setattr("sys.argv", [*command, "--max-memory=10GB"])
