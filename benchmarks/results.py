@@ -67,18 +67,21 @@ class Row(NamedTuple):
 
 def peers(name: str) -> list[Row]:
     """Returns the other methods' rows for a set; † marks fused images that others published."""
-    with PEERS.open() as file:
-        lines = [line for line in csv.DictReader(file) if line["set"] == name]
     return [
         Row(line["method"] + " †" * int(line["published"]), {m: float(line[m]) for m in DECIMALS})
-        for line in lines
+        for line in _lines(PEERS, name)
     ]
 
 
 def pairs_of(name: str) -> set[str]:
     """Returns the names of a set's pairs, on which the other methods were scored too."""
-    with PAIRS.open() as file:
-        return {line["pair"] for line in csv.DictReader(file) if line["set"] == name}
+    return {line["pair"] for line in _lines(PAIRS, name)}
+
+
+def _lines(path: Path, name: str) -> list[dict[str, str]]:
+    """Returns the lines of a CSV file that are about a set."""
+    with path.open() as file:
+        return [line for line in csv.DictReader(file) if line["set"] == name]
 
 
 def check(pairs: Path) -> None:

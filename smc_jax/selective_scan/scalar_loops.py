@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from smc_jax.selective_scan.chunked import BLOCK_STATE
+from smc_jax.selective_scan.shapes import Affine, ScalarRates, Skips
 from smc_jax.selective_scan.softplus import with_slope
 
 Sequences = Float[Array, "g q l"]
@@ -35,10 +36,10 @@ class _SSM(NamedTuple):
 
 def forward(
     x: Sequences,
-    slope: Float[Array, "r g k"],
-    constant: Float[Array, "r g k"],
-    A: Float[Array, "r g n"],
-    D: Float[Array, "r g"],
+    slope: Affine,
+    constant: Affine,
+    A: ScalarRates,
+    D: Skips,
 ) -> tuple[Sequences]:
     """See `scalars.scan`."""
 
@@ -56,10 +57,10 @@ def forward(
 
 def backward(
     x: Sequences,
-    slope: Float[Array, "r g k"],
-    constant: Float[Array, "r g k"],
-    A: Float[Array, "r g n"],
-    D: Float[Array, "r g"],
+    slope: Affine,
+    constant: Affine,
+    A: ScalarRates,
+    D: Skips,
     dy: Sequences,
 ) -> tuple[Array, ...]:
     """Returns the gradients of the arguments of `forward`."""

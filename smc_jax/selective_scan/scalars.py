@@ -20,6 +20,7 @@ from smc_jax.selective_scan import pallas, platforms, scalar_loops
 from smc_jax.selective_scan.analytic import Method
 from smc_jax.selective_scan.mapping import joining, vary_alike
 from smc_jax.selective_scan.recurrence import check_method, recurrence
+from smc_jax.selective_scan.shapes import Affine, ScalarRates, Skips
 from smc_jax.selective_scan.softplus import softplus
 
 # State elements in the scans that run together, where B and C are computed for whole sequences. On
@@ -31,9 +32,6 @@ GPU_STATE = 2**24
 STATES = 16
 
 Tokens = Float[Array, "g p l"]
-Affine = Float[Array, "r g k"]
-Rates = Float[Array, "r g n"]
-Skips = Float[Array, "r g"]
 
 
 class ScalarSSM(NamedTuple):
@@ -43,7 +41,7 @@ class ScalarSSM(NamedTuple):
     """Factors of a token in dt (before softplus), B and C: k = 1 + 2n."""
     constant: Affine
     """What is added to the products."""
-    A: Rates
+    A: ScalarRates
     D: Skips
 
 
@@ -60,7 +58,9 @@ def scan(x: Tokens, ssm: ScalarSSM, method: str = "auto") -> Tokens:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _scan(x: Tokens, slope: Affine, constant: Affine, A: Rates, D: Skips, method: str) -> Tokens:
+def _scan(
+    x: Tokens, slope: Affine, constant: Affine, A: ScalarRates, D: Skips, method: str
+) -> Tokens:
     (y,) = _function("forward", method)(x, slope, constant, A, D)
     return y
 
@@ -92,7 +92,7 @@ def _function(name: str, method: str) -> Callable:
     return joining(jax.jit(run), (*inputs, 0), inputs)
 
 
-def _forward(x: Tokens, slope: Affine, constant: Affine, A: Rates, D: Skips) -> tuple[Tokens]:
+def _forward(x: Tokens, slope: Affine, constant: Affine, A: ScalarRates, D: Skips) -> tuple[Tokens]:
     return (_by_recurrence(x, slope, constant, A, D, method="two_level"),)
 
 
@@ -100,7 +100,7 @@ def _backward(
     x: Tokens,
     slope: Affine,
     constant: Affine,
-    A: Rates,
+    A: ScalarRates,
     D: Skips,
     dy: Tokens,
     *,
@@ -111,7 +111,7 @@ def _backward(
 
 
 def _kernel_forward(
-    x: Tokens, slope: Affine, constant: Affine, A: Rates, D: Skips, *, interpret: Any = None
+    x: Tokens, slope: Affine, constant: Affine, A: ScalarRates, D: Skips, *, interpret: Any = None
 ) -> tuple[Tokens]:
     from smc_jax.selective_scan import scalar_kernels  # Imported here as in pallas.forward.
 
@@ -124,7 +124,7 @@ def _kernel_backward(
     x: Tokens,
     slope: Affine,
     constant: Affine,
-    A: Rates,
+    A: ScalarRates,
     D: Skips,
     dy: Tokens,
     *,
@@ -142,7 +142,7 @@ def _kernel_backward(
     return _empty(dx, x.shape[1]), *sums, dD[..., 0]
 
 
-def _numbers(slope: Affine, constant: Affine, A: Rates, D: Skips) -> Float[Array, "r g m"]:
+def _numbers(slope: Affine, constant: Affine, A: ScalarRates, D: Skips) -> Float[Array, "r g m"]:
     return jnp.concatenate([slope, constant, A, D[..., None]], -1)
 
 
@@ -163,7 +163,7 @@ _DIFFERENTIABLE = ("reference", "associative")
 
 
 def _by_recurrence(
-    x: Tokens, slope: Affine, constant: Affine, A: Rates, D: Skips, *, method: str
+    x: Tokens, slope: Affine, constant: Affine, A: ScalarRates, D: Skips, *, method: str
 ) -> Tokens:
     groups, sequences, _ = x.shape
     on_cpu = method in _DIFFERENTIABLE and jax.default_backend() == "cpu"

@@ -16,3 +16,11 @@ State = Float[Array, "n b g d"]
 """h before the first or after the last token."""
 States = Float[Array, "k n b g d"]
 """h as it enters each chunk."""
+
+# Of scalar tokens, in r directions.
+Affine = Float[Array, "r g k"]
+"""Slopes or constants of dt, B and C: k = 1 + 2n."""
+ScalarRates = Float[Array, "r g n"]
+"""A."""
+Skips = Float[Array, "r g"]
+"""D."""
