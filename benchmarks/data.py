@@ -16,7 +16,7 @@ from scipy import ndimage
 from benchmarks.measure import table
 from configs import base
 from data_prep.build import build
-from smc_jax import command, config, data, model, sharding, train_state, train_step
+from smc_jax import command, config, input_pipeline, model, sharding, train_state, train_step
 
 PAIRS = 64
 SIZE = 480, 640
@@ -40,7 +40,7 @@ def write_pairs(folder: Path) -> None:
 
 def speed(settings: config.Data, warm: int, count: int) -> float:
     """Returns pairs per second over `count` pairs, after `warm` that do not count."""
-    iterator = data.batches(settings, "ivif", 0)
+    iterator = input_pipeline.batches(settings, "ivif", 0)
     for _ in range(warm):
         next(iterator)
     start = time.perf_counter()
@@ -55,7 +55,7 @@ def waiting(cfg: config.Config, steps: int) -> tuple[float, float]:
     network = model.build(cfg.model)
     state = train_state.create(cfg, network, mesh)
     step = train_step.jit_step(cfg, network, mesh)
-    batches = data.batches(cfg.data, cfg.task, 0)
+    batches = input_pipeline.batches(cfg.data, cfg.task, 0)
     state, metrics, _ = step(state, sharding.put(next(batches), mesh))
     jax.block_until_ready(metrics)
     whole, waits = [], []

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from smc_jax import color, data, files, image_files, methods, metrics, pairing
-from smc_jax.data import Example
+from smc_jax import color, data_source, files, image_files, methods, metrics, pairing
+from smc_jax.data_source import Example
 from smc_jax.errors import ConfigError, ImageError, InputError
 from smc_jax.methods import BASELINES, Method
 from smc_jax.recolor import recolor
@@ -191,8 +191,10 @@ def _folder(pairs: str) -> tuple[list[Source], list[str]]:
 
 
 def _dataset(name: str, data_dir: str, split: str) -> tuple[list[Source], list[str]]:
-    records: Any = data.open_source(data_dir, name, split)
-    return [lambda index=index: data.pair(records, index) for index in range(len(records))], []
+    records: Any = data_source.open(data_dir, name, split)
+    return [
+        lambda index=index: data_source.pair(records, index) for index in range(len(records))
+    ], []
 
 
 def _checked(pair: Example) -> Example:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from smc_jax import color, image_files, pairing
-from smc_jax.data import Example
+from smc_jax.data_source import Example
 from smc_jax.errors import ConfigError, ImageError
 
 Method = Callable[[Example], np.ndarray]

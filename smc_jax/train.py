@@ -13,8 +13,8 @@ import orbax.checkpoint as ocp
 
 from smc_jax import (
     checkpoint,
-    data,
     files,
+    input_pipeline,
     model,
     panels,
     processes,
@@ -76,7 +76,7 @@ def train(cfg: Config, workdir: str | Path) -> int:
     if cfg.model.scan_method == "pallas" and jax.default_backend() != "gpu":
         raise ConfigError("config.model.scan_method is pallas, which needs a GPU; take auto")
     network = model.build(cfg.model)
-    batches = data.batches(cfg.data, cfg.task, cfg.train.seed, truth=cfg.loss.truth > 0)
+    batches = input_pipeline.batches(cfg.data, cfg.task, cfg.train.seed, truth=cfg.loss.truth > 0)
     validator = Validator(cfg, network) if cfg.validation.every else None
     with (
         files.locked(workdir) if processes.first() else contextlib.nullcontext(),
@@ -182,7 +182,7 @@ def _finish(log: Log, turn: Turn, scores: Mapping[str, float] | None = None) -> 
 
 
 def _blown_up(log: Log, step: int, bad: int) -> str:
-    names = data.names(log.cfg.data, log.cfg.train.seed, step)
+    names = input_pipeline.names(log.cfg.data, log.cfg.train.seed, step)
     good = log.checkpoints.latest_step()
     return (
         f"{bad} steps in a row, up to {step}, had a loss, a gradient or weights that are not "

@@ -7,9 +7,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
-from smc_jax import border, color, data, metrics, mixture
+from smc_jax import border, color, data_source, metrics, mixture
 from smc_jax.config import Config
-from smc_jax.data import Example
+from smc_jax.data_source import Example
 from smc_jax.errors import ConfigError
 from smc_jax.model import SMCMamba
 
@@ -44,7 +44,7 @@ class Validator:
         for all pairs is missing.
         """
         mine = self._chosen[jax.process_index() :: jax.process_count()]
-        scores = [self._score(params, data.pair(source, index)) for source, index in mine]
+        scores = [self._score(params, data_source.pair(source, index)) for source, index in mine]
         table = np.array([[s.get(name, np.nan) for name in self._names] for s in scores])
         table = table.reshape(-1, len(self._names))
         sums = np.stack([np.nansum(table, 0), np.isfinite(table).sum(0)])
@@ -66,8 +66,8 @@ class Validator:
 
 
 def _opened(cfg: Config, name: str) -> Any:
-    source = data.open_source(cfg.data.dir, name, cfg.validation.split)
-    least = data.smallest(source, name, cfg.validation.split)
+    source = data_source.open(cfg.data.dir, name, cfg.validation.split)
+    least = data_source.smallest(source, name, cfg.validation.split)
     if min(least["height"], least["width"]) < metrics.SMALLEST:
         raise ConfigError(
             f"{least['name']} of {name} is {least['width']}x{least['height']}; metrics need images "

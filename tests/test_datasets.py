@@ -20,7 +20,7 @@ from data_prep import checks
 from data_prep.__main__ import prepare
 from data_prep.datasets import DATASETS, by_case
 from data_prep.folder import BuildError
-from smc_jax import config, data
+from smc_jax import config, data_source
 from smc_jax.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -120,7 +120,7 @@ def test_published_tree(tmp_path, name, kind):
     target = prepared(name, source, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == [target.name]
     for split, expected in splits.items():
-        records = data.open_source(str(tmp_path / "out"), target.name, split)
+        records = data_source.open(str(tmp_path / "out"), target.name, split)
         assert [records[i]["name"].decode() for i in range(len(records))] == expected
         assert ("gt" in records[0]) == bool(DATASETS[name].gt and name != "pairs")
     report = json.loads((target / "report.json").read_text())
@@ -134,7 +134,7 @@ def test_sice_takes_the_darkest_and_the_brightest(tmp_path):
     prepared("sice", tmp_path / "in", tmp_path / "out")
     # Both parts number their scenes from 1.
     for number, part in enumerate(("Dataset_Part1", "Dataset_Part2")):
-        record = data.open_source(str(tmp_path / "out"), "sice", "train")[number]
+        record = data_source.open(str(tmp_path / "out"), "sice", "train")[number]
         assert record["a"] == (tmp_path / "in" / part / "1/1.JPG").read_bytes()
         assert record["b"] == (tmp_path / "in" / part / "1/3.JPG").read_bytes()
         assert record["gt"] == (tmp_path / "in" / part / "Label/1.JPG").read_bytes()
@@ -255,7 +255,7 @@ def test_links_to_folders_are_followed_unless_they_lead_back(tmp_path):
     (tmp_path / "in/MSRS").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/train/back").symlink_to(tmp_path / "elsewhere")
     prepared("msrs", tmp_path / "in", tmp_path / "out")
-    assert len(data.open_source(str(tmp_path / "out"), "msrs", "train")) == 1
+    assert len(data_source.open(str(tmp_path / "out"), "msrs", "train")) == 1
 
 
 def test_every_kind_of_image_is_kept_as_published(tmp_path):
@@ -274,11 +274,11 @@ def test_every_kind_of_image_is_kept_as_published(tmp_path):
         for file, (image, options) in kinds.items():
             image.save(tmp_path / "in/test" / side / file, **options)
     target = prepared("msrs", tmp_path / "in", tmp_path / "out")
-    source = data.open_source(str(tmp_path / "out"), "msrs", "test")
+    source = data_source.open(str(tmp_path / "out"), "msrs", "test")
     for record, file in zip(source, sorted(kinds), strict=True):
         assert record["a"] == (tmp_path / "in/test/ir" / file).read_bytes()
         assert (record["height"], record["width"]) == (24, 32)
-        example = data.decode(record)
+        example = data_source.decode(record)
         assert example.a.dtype == (np.uint16 if file == "grey16.tiff" else np.uint8)
         assert example.a.shape[:2] == (24, 32)
     report = json.loads((target / "report.json").read_text())
@@ -439,10 +439,10 @@ def test_killed_build(tmp_path, number):
     left = [p.name for p in (tmp_path / "out").iterdir()]
     assert left == ([] if number == signal.SIGTERM else [".mine.part"])
     with pytest.raises(ConfigError, match="no data set in"):
-        data.open_source(str(tmp_path / "out"), "mine", "train")
+        data_source.open(str(tmp_path / "out"), "mine", "train")
     prepared("pairs", tmp_path / "in", tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine"]
-    assert len(data.open_source(str(tmp_path / "out"), "mine", "train")) == 300
+    assert len(data_source.open(str(tmp_path / "out"), "mine", "train")) == 300
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data with real pairs")
@@ -451,7 +451,7 @@ def test_killed_build(tmp_path, number):
 )
 def test_real_pairs(tmp_path, folder, task):
     target = prepare("pairs", SHARED / folder, tmp_path, task=task, name="real")
-    source = data.open_source(str(tmp_path), "real", "test")
+    source = data_source.open(str(tmp_path), "real", "test")
     assert (
         len(source) == json.loads((target / "report.json").read_text())["splits"]["test"]["pairs"]
     )

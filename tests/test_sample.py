@@ -6,7 +6,7 @@ pytest.importorskip("skimage", reason="the sample is made from the photographs o
 
 from data_prep import defocus, exposure, sample
 from data_prep.folder import BuildError
-from smc_jax import color, data, image_files, pairing
+from smc_jax import color, data_source, image_files, pairing
 
 
 @pytest.fixture(scope="module")
@@ -230,8 +230,8 @@ def test_written_folders(written):
             pairs, problems = pairing.pairs(written / "pairs" / task / split)
             assert problems == []
             assert [p.name for p in pairs] == names
-            source = data.open_source(str(written / "data"), f"sample_{task}", split)
-            found = [data.pair(source, index) for index in range(len(source))]
+            source = data_source.open(str(written / "data"), f"sample_{task}", split)
+            found = [data_source.pair(source, index) for index in range(len(source))]
             assert [e.name for e in found] == names
             for example in found:
                 for image, expected in zip(

@@ -1,17 +1,17 @@
 """Batches from a prepared data set: decoded, cropped, flipped and turned ahead of the training."""
 
 import threading
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import grain
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from smc_jax import color, config, image_files, mixture
-from smc_jax.errors import ConfigError, ImageError
+from smc_jax import color, config, data_source, mixture
+from smc_jax.data_source import Example
+from smc_jax.errors import ConfigError
 from smc_jax.types import Batch
 
 FLAT = 0.01
@@ -20,85 +20,6 @@ DRAWS = 8
 """The largest number of draws of a crop; the last one is kept whatever it shows."""
 SEEDS_APART = 1_000_003
 """Difference between the seeds of the data sets of a mixture."""
-
-
-class Example(NamedTuple):
-    """A decoded pair: images of uint8 or uint16, "h w" or "h w 3"."""
-
-    name: str
-    a: np.ndarray
-    b: np.ndarray
-    truth: np.ndarray | None
-
-
-def open_source(dir: str, name: str, split: str) -> Any:
-    """Opens a split of a data set that `data_prep` wrote; records are read by index.
-
-    Raises:
-      ConfigError: there is no such data set or split, or its files are damaged.
-    """
-    # Slow to import, and not needed for fusing files.
-    import tensorflow_datasets as tfds
-
-    folder = Path(dir) / name
-    versions = sorted(folder.glob("*/dataset_info.json"))
-    if not versions:
-        raise ConfigError(
-            f"no data set in {folder}; build it: python -m data_prep {name} --source=… "
-            f"--out={dir}, or from pairs of your own: python -m data_prep pairs --source=FOLDER "
-            f"--task=TASK --name={name} --out={dir}"
-        )
-    try:
-        builder: Any = tfds.builder_from_directory(versions[-1].parent)
-        there = _holds(builder.info.splits, split)
-        source = builder.as_data_source(split) if there else None
-        _ = source and source[0]
-    except Exception as error:
-        # Several libraries read these files, each with its own errors.
-        raise ConfigError(
-            f"{folder} is damaged; build it again with --overwrite ({type(error).__name__})"
-        ) from None
-    if source is None:
-        raise ConfigError(
-            f"{folder} has no split {split!r}, but {', '.join(builder.info.splits)}, and parts "
-            "like train[90%:] that are not empty"
-        )
-    return source
-
-
-def _holds(splits: Mapping[str, Any], split: str) -> bool:
-    """Whether a split, or a part of one, exists and is not empty."""
-    if split.partition("[")[0] not in splits:
-        return False
-    try:
-        return splits[split].num_examples > 0
-    except ValueError:
-        return False  # no part that TFDS understands
-
-
-def pair(source: Any, index: int, *, truth: bool = True) -> Example:
-    """Reads and decodes a pair of an open data set, with its ground truth if `truth` asks for it.
-
-    Raises:
-      ImageError: its record or one of its files is damaged.
-    """
-    try:
-        record = source[index]
-    except RuntimeError as error:
-        raise ImageError(f"record {index} of the data set is damaged ({error})") from None
-    return decode(record if truth else record | {"gt": b""})
-
-
-def decode(record: dict) -> Example:
-    """Decodes the image files of a record.
-
-    Raises:
-      ImageError: a file is damaged.
-    """
-    name = record["name"].decode()
-    sides = ("a", "b", "gt") if record.get("gt") else ("a", "b")
-    images = {side: image_files.decode(record[side], f"{name} ({side})") for side in sides}
-    return Example(name, images["a"], images["b"], images.get("gt"))
 
 
 def batches(
@@ -151,7 +72,23 @@ def names(data: config.Data, seed: int, step: int) -> list[str]:
 
 
 def _open(data: config.Data) -> dict[str, Any]:
-    return {name: open_source(data.dir, name, data.split) for name in mixture.shares(data.name)}
+    return {
+        name: data_source.open(data.dir, name, data.split) for name in mixture.shares(data.name)
+    }
+
+
+def _check(source: Any, name: str, data: config.Data, task: str) -> str:
+    """Checks that a data set fits the config; returns its task."""
+    least = data_source.smallest(source, name, data.split)
+    its_task = source.dataset_info.metadata["task"]
+    if task not in (its_task, "general"):
+        raise ConfigError(f"{name} holds pairs for {its_task}, but config.task is {task}")
+    if min(least["height"], least["width"]) < data.crop:
+        raise ConfigError(
+            f"config.data.crop is {data.crop}, but {least['name']} of {name} is "
+            f"{least['width']}x{least['height']}; take a smaller crop or leave such images out"
+        )
+    return its_task
 
 
 def _ordered(data: config.Data, parts: Sequence[Any], seed: int) -> grain.MapDataset:
@@ -196,10 +133,10 @@ class Decoded:
         return len(self._source)
 
     def __getitem__(self, index: int) -> tuple[Example, Any]:
-        """The decoded pair and its task; raises ImageError as `pair` does."""
+        """The decoded pair and its task; raises ImageError as `data_source.pair` does."""
         found = self._kept.get(index)
         if found is None:
-            found = pair(self._source, index, truth=self._truth)
+            found = data_source.pair(self._source, index, truth=self._truth)
             images = found.a, found.b, found.truth
             if self._room.take(sum(image.nbytes for image in images if image is not None)):
                 self._kept[index] = found
@@ -239,34 +176,3 @@ def _crop(
         gt = example.truth
         crops.append(np.full_like(crops[0], -1) if gt is None else color.luma(gt[window]))
     return np.stack(crops)
-
-
-def smallest(source: Any, name: str, split: str) -> Mapping[str, Any]:
-    """Returns `name`, `height` and `width` of the pair with the shortest side in a split.
-
-    Args:
-      source: a data set from `open_source`.
-      name: its name.
-      split: the split, or a part of one, for which the whole split counts.
-
-    Raises:
-      ConfigError: another version of this package built the data set.
-    """
-    metadata = source.dataset_info.metadata or {}
-    if not {"task", "smallest"} <= metadata.keys():
-        raise ConfigError(f"{name} is not of this version; build it again with --overwrite")
-    return metadata["smallest"][split.partition("[")[0]]
-
-
-def _check(source: Any, name: str, data: config.Data, task: str) -> str:
-    """Checks that a data set fits the config; returns its task."""
-    least = smallest(source, name, data.split)
-    its_task = source.dataset_info.metadata["task"]
-    if task not in (its_task, "general"):
-        raise ConfigError(f"{name} holds pairs for {its_task}, but config.task is {task}")
-    if min(least["height"], least["width"]) < data.crop:
-        raise ConfigError(
-            f"config.data.crop is {data.crop}, but {least['name']} of {name} is "
-            f"{least['width']}x{least['height']}; take a smaller crop or leave such images out"
-        )
-    return its_task
