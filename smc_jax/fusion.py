@@ -4,9 +4,9 @@ import dataclasses
 import functools
 import math
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,13 @@ from smc_jax.errors import ImageError
 from smc_jax.recolor import recolor
 from smc_jax.types import Aux, Features, Pooled
 from smc_jax.weights import for_task, load, version
+
+ROOMY = 256**2
+"""The fewest pixels of tiles that are fused at the same time: more, smaller ones would cost more
+than further cores save, for what neighbours share is computed twice.
+"""
+
+T = TypeVar("T")
 
 
 def fuse(
@@ -112,7 +119,7 @@ class Fuser:
             aux: Aux = cast(Any, found)[1]
             return moe.blocks(aux.features_a, aux.features_b, self._block)
 
-        def apply(params: PyTree, a: Any, b: Any, pooled: Pooled | None, seen: Any) -> Any:
+        def apply(params: PyTree, a: Any, b: Any, seen: Any, pooled: Pooled | None) -> Any:
             return network.apply({"params": params}, a, b, pooled, coarse=seen)[0]
 
         self._task, self._config, self._params = cfg.task, cfg.model, params
@@ -159,7 +166,7 @@ class Fuser:
         budget = memory.available() if max_memory is None else max_memory
         fits = self.needed(height, width) <= budget
         a, b = border.mirror(a), border.mirror(b)
-        fused = self._run(a, b) if fits else self._tiled(a, b, budget)
+        fused = self._run(_batch(a), _batch(b)) if fits else self._tiled(a, b, budget)
         return fused[:height, :width]
 
     def needed(self, height: int, width: int) -> int:
@@ -167,54 +174,64 @@ class Fuser:
         pixels = border.filled(height) * border.filled(width)
         return pixels * memory.per_pixel(self._config)
 
-    def _run(self, a: Luma, b: Luma, pooled: Pooled | None = None, seen: Any = None) -> Luma:
-        fused = self._apply(self._params, _batch(a), _batch(b), pooled, seen)
-        return np.asarray(fused)[0, ..., 0]
+    def _run(self, a: Any, b: Any, seen: Any = None, pooled: Pooled | None = None) -> Luma:
+        return np.asarray(self._apply(self._params, a, b, seen, pooled))[0, ..., 0]
 
     def _tiled(self, a: Luma, b: Luma, budget: int) -> Luma:
-        """Fuses tile by tile.
+        """Fuses in tiles, as many at once as there are cores and room.
 
         The gate sees the features of all tiles, so that all tiles use the same experts; for this
         the encoders run a second time. The frequency branch sees the whole image coarsely.
         """
         height, width = a.shape
         room = max(budget // memory.per_pixel(self._config), tiles.AREA)
-        found = tiles.cover(height, width, tiles.shape(height, width, room))
+        at_once = max(1, min(workers.cores(), room // ROOMY))
+        found = tiles.cover(height, width, tiles.shape(height, width, room // at_once))
 
-        def bar(unit: str) -> Iterable[tiles.Tile]:
-            return workers.each(tqdm(found, unit=unit, leave=False, disable=None))
+        def bar(results: Iterable[T], unit: str) -> Iterator[T]:
+            return iter(tqdm(results, total=len(found), unit=unit, leave=False, disable=None))
 
         step = coarse.step(a.size, memory.overview(room))
         whole = []
         if self._overview:
             first = self._params["source_a"]
-            sources = (first, a), (self._params.get("source_b", first), b)
-            whole = [self._overview(*own, bar("tile begun"), step) for own in sources]
+            for params, image in (first, a), (self._params.get("source_b", first), b):
+                begun = bar(workers.each(found), "tile begun")
+                whole.append(self._overview(params, image, begun, step))
 
-        def part(place: tuple[slice, slice]) -> tuple[Any, Any, Any]:
-            seen = tuple(v[:, *tiles.blocks(place, step)] for v in whole) or None
-            return a[place], b[place], seen
+        def part(tile: tiles.Tile) -> tuple[Any, Any, Any]:
+            seen = tuple(v[:, *tiles.blocks(tile.place, step)] for v in whole) or None
+            return _batch(a[tile.place]), _batch(b[tile.place]), seen
+
+        def look(tile: tiles.Tile) -> tuple[Features, Features]:
+            # Otherwise a thread would begin its next tile, and take memory for it, at once.
+            return jax.block_until_ready(self._look(self._params, *part(tile)))
 
         pooled = None
         if self._config.mccm:
-            pooled = self._pooled(a.shape, part, bar("tile looked at"))
+            looks = bar(workers.side_by_side(look, found, at_once), "tile looked at")
+            pooled = self._pooled(a.shape, zip(found, looks, strict=True))
+
+        def run(tile: tiles.Tile) -> Luma:
+            return self._run(*part(tile), pooled)
+
         fused = np.zeros(a.shape, np.float32)
-        for tile in bar("tile"):
-            own_a, own_b, seen = part(tile.place)
-            fused[tile.place] += tile.weight * self._run(own_a, own_b, pooled, seen)
+        results = bar(workers.side_by_side(run, found, at_once), "tile")
+        for tile, result in zip(found, results, strict=True):
+            fused[tile.place] += tile.weight * result
         return fused
 
     def _pooled(
-        self, shape: tuple[int, ...], part: Callable, parts: Iterable[tiles.Tile]
+        self, shape: tuple[int, ...], looks: Iterable[tuple[tiles.Tile, tuple[Any, Any]]]
     ) -> Pooled:
-        """Returns the pooled features that the gate would see of the whole image."""
+        """Returns the pooled features that the gate would see of the whole image, from what
+        `moe.blocks` gives for each tile.
+        """
         side, channels = self._block, 2 * self._config.width
         grid = shape[0] // side, shape[1] // side
         total = np.zeros(channels, np.float32)
         maxima = np.zeros((*grid, channels), np.float32)
-        for tile in parts:
-            a, b, seen = part(tile.place)
-            mean, most = self._look(self._params, _batch(a), _batch(b), seen)
+        for tile, (mean, most) in looks:
             own = 0, *tiles.blocks(tile.within, side)
             total += np.asarray(mean)[own].sum((0, 1))
             maxima[tiles.blocks(tile.core, side)] = np.asarray(most)[own]

@@ -1,8 +1,10 @@
-"""Threads that fuse pairs in parallel: how many there are, and the memory that they share."""
+"""Threads that fuse pairs, or the tiles of one, in parallel: how many there are, and the memory
+that pairs share.
+"""
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -12,17 +14,25 @@ import jax
 from smc_jax import memory
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _OWN = threading.local()
 """Holds, in each thread of a pool, the event `stop` that asks the thread to stop."""
 
 
 def count() -> int:
-    """Returns how many pairs to work on at once: one per core, since the scans of a pair keep one
-    core busy. A GPU fuses one pair at a time, while the others are read and written.
+    """Returns how many pairs to work on at once. A GPU fuses one at a time, while the others are
+    read and written.
+    """
+    return cores() if jax.default_backend() == "cpu" else 4
+
+
+def cores() -> int:
+    """Returns how many programs to run at once: one per core of a CPU, since the scans of a program
+    keep one core busy; one on a GPU.
     """
     if jax.default_backend() != "cpu":
-        return 4
+        return 1
     mine = getattr(os, "sched_getaffinity", None)
     return len(mine(0)) if mine else os.cpu_count() or 1
 
@@ -48,6 +58,14 @@ def each(parts: Iterable[T]) -> Iterator[T]:
     for part in parts:
         check()
         yield part
+
+
+def side_by_side(function: Callable[[T], R], parts: Iterable[T], size: int) -> Iterator[R]:
+    """Yields the result of each part of a pair's work, in order, with `size` parts at a time;
+    raises CancelledError once this thread is to stop.
+    """
+    with pool(size) as threads:
+        yield from each(threads.map(function, parts))
 
 
 def _stopped() -> bool:

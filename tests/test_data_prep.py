@@ -13,7 +13,7 @@ from data_prep import build as build_module
 from data_prep import folder
 from data_prep.build import build
 from data_prep.folder import BuildError
-from smc_jax import data
+from smc_jax import data_source
 from smc_jax.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -53,8 +53,8 @@ def run(*arguments):
 
 
 def examples(out, name, split):
-    source = data.open_source(str(out), name, split)
-    return [data.pair(source, index) for index in range(len(source))]
+    source = data_source.open(str(out), name, split)
+    return [data_source.pair(source, index) for index in range(len(source))]
 
 
 @pytest.mark.parametrize("kinds", [("grey8", "rgb8"), ("grey16", "grey16"), ("rgb8", "grey16")])
@@ -257,11 +257,11 @@ import sys
 sys.path.insert(0, {str(tmp_path / "path")!r})
 from pathlib import Path
 from data_prep.build import build
-from smc_jax import config, data
+from smc_jax import config, data_source, input_pipeline
 
 build(Path({str(tmp_path / "in")!r}), "ivif", "x", Path({str(tmp_path)!r}))
-data.pair(data.open_source({str(tmp_path)!r}, "x", "train"), 0)
-next(data.batches(config.Data("x", {str(tmp_path)!r}, crop=4), "ivif", 0))
+data_source.pair(data_source.open({str(tmp_path)!r}, "x", "train"), 0)
+next(input_pipeline.batches(config.Data("x", {str(tmp_path)!r}, crop=4), "ivif", 0))
 assert "tensorflow" not in sys.modules
 """
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """`smc_jax.fuse`: what goes in, what comes out, and tiles."""
 
+import threading
 from types import SimpleNamespace
 
 import jax
@@ -227,11 +228,45 @@ def test_tiles_share_what_the_gate_sees(path):
     cfg, params = fusion.load(path)
     fuser, seen = fusion.Fuser(cfg, params), []
     apply = fuser._apply
-    fuser._apply = lambda *values: seen.append(values[3]) or apply(*values)
+    fuser._apply = lambda *values: seen.append(values[4]) or apply(*values)
     a, b = smooth(0, 128, 256), smooth(1, 128, 256)
     fuser.luma(a, b, max_memory=0)
     assert len(seen) == 3
     assert all(pooled is seen[0] for pooled in seen)
+
+
+@pytest.mark.parametrize(
+    ("cores", "budget", "at_once"), [(3, 4, 3), (3, 2, 2), (3, 1, 1), (3, 0, 1), (1, 4, 1)]
+)
+def test_tiles_are_fused_side_by_side_where_there_is_room(
+    path, monkeypatch, cores, budget, at_once
+):
+    cfg, params = fusion.load(path)
+    fuser, inside, most = fusion.Fuser(cfg, params), [], []
+    monkeypatch.setattr(fusion.workers, "cores", lambda: cores)
+
+    def enter(image):
+        inside.append(image.size)
+        threading.Event().wait(0.05)  # until others are inside too
+        most.append((len(inside), sum(inside)))
+        inside.remove(image.size)
+
+    def apply(params, a, b, coarse, pooled):
+        enter(a)
+        return a
+
+    def look(params, a, b, coarse):
+        enter(a)
+        features = jnp.repeat(a, cfg.model.width, -1)
+        return moe.blocks(features, features, fuser._block)
+
+    fuser._apply, fuser._look = apply, look
+    a, b = np.random.default_rng(0).random((2, 512, 1024), np.float32)
+    room = budget * fusion.ROOMY
+    fused = fuser.luma(a, b, max_memory=room * memory.per_pixel(cfg.model))
+    np.testing.assert_allclose(fused, a, atol=1e-6)
+    assert max(count for count, _ in most) == at_once
+    assert max(pixels for _, pixels in most) <= max(room, tiles.AREA)
 
 
 @pytest.mark.parametrize("window", [0, 64])
@@ -244,7 +279,7 @@ def test_what_the_gate_sees_of_tiles_is_what_it_sees_of_the_whole(tmp_path, wind
         return jnp.concatenate([image * i for i in range(cfg.model.width)], -1)
 
     fuser._look = lambda params, a, b, coarse: moe.blocks(features(a), features(b), fuser._block)
-    fuser._apply = lambda params, a, b, pooled, coarse: seen.append(pooled) or a
+    fuser._apply = lambda params, a, b, coarse, pooled: seen.append(pooled) or a
     a, b = (np.array(v, np.float32) for v in np.random.default_rng(0).random((2, 288, 416)))
     fuser.luma(a, b, max_memory=0)
     assert len(seen) > 3

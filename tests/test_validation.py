@@ -15,9 +15,10 @@ import tiny
 from data_prep import build
 from smc_jax import (
     checkpoint,
-    data,
+    data_source,
     evaluate,
     image_files,
+    input_pipeline,
     metrics,
     model,
     train,
@@ -116,7 +117,7 @@ def test_part_of_a_split_can_be_validated_on(cfg, tmp_path):
     values = {"validation.every": 6, "validation.split": "train[60%:]", "train.save_every": 1000}
     cfg = override(cfg, values)
     chosen = Validator(cfg, model.build(cfg.model))._chosen
-    names = [data.pair(source, index).name for source, index in chosen]
+    names = [data_source.pair(source, index).name for source, index in chosen]
     assert names == ["train3", "train4"]
 
 
@@ -187,7 +188,7 @@ def restored(cfg, workdir):
     from smc_jax import sharding, train_state
 
     empty = train_state.abstract(cfg, model.build(cfg.model), sharding.one_device())
-    batches = data.batches(cfg.data, cfg.task, cfg.train.seed)
+    batches = input_pipeline.batches(cfg.data, cfg.task, cfg.train.seed)
     with checkpoint.manager(workdir, cfg) as checkpoints:
         return jax.device_get(checkpoint.restore(checkpoints, empty, batches, cfg))
 
@@ -242,7 +243,7 @@ def test_too_many_bad_steps_end_a_run_and_name_the_pairs(cfg, tmp_path):
     run = override(cfg, values)
     with with_step(poisoned), pytest.raises(InputError) as raised:
         train.train(run, tmp_path)
-    names = data.names(run.data, run.train.seed, 5)
+    names = input_pipeline.names(run.data, run.train.seed, 5)
     message = str(raised.value)
     assert message.startswith("2 steps in a row, up to 5, ")
     assert f"the last batch was {names[0]}, {names[1]}. " in message
