@@ -1,13 +1,14 @@
 """The state that training carries from step to step, and how it begins."""
 
 import dataclasses
+import functools
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import PyTree
+from jaxtyping import Array, Key, PyTree
 
 from smc_jax import config, optim, sharding
 from smc_jax.model import SMCMamba
@@ -36,7 +37,7 @@ class TrainState:
 
 def abstract(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> TrainState:
     """Shapes, types and shardings of the state, without its values."""
-    shapes = jax.eval_shape(lambda: _initial(cfg, model))
+    shapes = jax.eval_shape(lambda: _initial(cfg, model, jax.random.key(0)))
     return jax.tree.map(
         lambda v, place: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place),
         shapes,
@@ -46,11 +47,13 @@ def abstract(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> TrainState:
 
 def create(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> TrainState:
     """The state before the first step; `train.seed` decides the parameters."""
-    # It runs once: optimising a hundred random draws takes longer to compile than it saves.
+    # It runs once: optimising a hundred random draws takes longer to compile than it saves. The key
+    # is an argument, so that the compiled program serves all seeds.
     quick = {"xla_backend_optimization_level": 0}
-    places = sharding.weights(mesh, jax.eval_shape(lambda: _initial(cfg, model)))
-    create = jax.jit(lambda: _initial(cfg, model), out_shardings=places, compiler_options=quick)
-    return create()
+    places = jax.tree.map(lambda v: v.sharding, abstract(cfg, model, mesh))
+    initial = functools.partial(_initial, cfg, model)
+    create = jax.jit(initial, out_shardings=places, compiler_options=quick)
+    return create(jax.random.key(cfg.train.seed))
 
 
 def begin_with(state: TrainState, params: PyTree) -> TrainState:
@@ -86,9 +89,9 @@ def copied(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda v: v.copy(), tree)
 
 
-def _initial(cfg: config.Config, model: SMCMamba) -> TrainState:
+def _initial(cfg: config.Config, model: SMCMamba, key: Key[Array, ""]) -> TrainState:
     image = jnp.zeros((1, 16, 16, 1))
-    params = model.init(jax.random.key(cfg.train.seed), image, image, train=True)["params"]
+    params = model.init(key, image, image, train=True)["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

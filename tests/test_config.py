@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+import tiny
 
 from configs import ablations, msrs
 from smc_jax import losses, model, scan_orders
@@ -47,8 +48,8 @@ def shapes(cfg):
 
 
 def terms(cfg):
-    """The names of the loss terms that a step computes."""
-    network = model.build(cfg.model)
+    """The names of the loss terms that a step computes, of features that little was done to."""
+    network = model.build(override(cfg, {"model.mafe": False} | tiny.QUICK).model)
     image = jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32)
 
     def run(a, b):

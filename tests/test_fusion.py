@@ -61,7 +61,7 @@ def test_shapes_and_types(fuse, a, b, shape, dtype):
 def test_it_is_the_network_that_fuses(fuse, path):
     network, params = smc_jax.load(path)
     a, b = (jax.numpy.asarray(v[None, ..., None] / np.float32(255)) for v in (A, B))
-    expected = np.asarray(network.apply({"params": params}, a, b)[0])[0, ..., 0]
+    expected = np.asarray(jax.jit(network.apply)({"params": params}, a, b)[0])[0, ..., 0]
     np.testing.assert_allclose(fuse(A / 255, B / 255), expected, atol=1e-5)
     np.testing.assert_allclose(fuse(A, B), expected * 255, atol=0.51)
     np.testing.assert_allclose(
@@ -289,11 +289,12 @@ def test_what_the_gate_sees_of_tiles_is_what_it_sees_of_the_whole(tmp_path, wind
 
 def test_the_gate_takes_what_it_is_given(path):
     network, params = smc_jax.load(path)
+    apply = jax.jit(network.apply)
     a, b = jax.random.uniform(jax.random.key(0), (2, 1, 16, 16, 1))
     kernel = params["mccm"]["Gate_0"]["gate"]["kernel"]
     for expert in range(4):
         pooled = 0.1 * kernel[:, expert][None]
-        _, aux = network.apply({"params": params}, a, b, pooled)
+        _, aux = apply({"params": params}, a, b, pooled)
         logits = pooled @ kernel
         assert set(np.flatnonzero(aux.weights[0])) == set(np.argsort(logits[0])[-2:].tolist())
 

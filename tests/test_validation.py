@@ -34,7 +34,7 @@ from smc_jax.validation import Validator
 def cfg(tmp_path_factory):
     folder = tiny.data_set(tmp_path_factory.mktemp("tiny"), ("train", "val"))
     values = {"data.dir": folder, "validation.metrics": "EN,SD,MSE", "validation.best": "SD"}
-    return override(Config(), tiny.TINY | values)
+    return override(Config(), tiny.TINY | tiny.QUICK | values)
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +288,7 @@ def test_debug_nans_stops_in_the_network(cfg, tmp_path):
 
 
 def test_good_run_has_no_nans_to_debug(cfg, tmp_path):
-    values = tiny.QUICK | {"train.debug_nans": True, "model.mafe": True, "train.steps": 2}
+    values = {"train.debug_nans": True, "model.mafe": True, "train.steps": 2}
     assert train.train(override(cfg, values), tmp_path) == 0
 
 

@@ -64,9 +64,10 @@ def test_load_gives_a_model_and_its_parameters(made):
     path, cfg, params = made
     network, loaded = smc_jax.load(path)
     assert network == model.build(cfg.model)
+    apply = jax.jit(network.apply)
     a, b = jax.random.uniform(jax.random.key(0), (2, 1, 16, 16, 1))
-    fused, _ = network.apply({"params": loaded}, a, b)
-    np.testing.assert_array_equal(fused, network.apply({"params": params}, a, b)[0])
+    fused, _ = apply({"params": loaded}, a, b)
+    np.testing.assert_array_equal(fused, apply({"params": params}, a, b)[0])
 
 
 def test_packaged_names(made, tmp_path, monkeypatch):
