@@ -155,6 +155,36 @@ def test_an_interrupted_pool_waits_for_no_room_and_goes_on_with_no_part():
     assert enter(workers.ROOM, 1, 10) == 10
 
 
+def test_an_interrupted_pool_begins_no_further_part_of_a_pair():
+    begun, go, done, found = threading.Event(), threading.Event(), [], []
+
+    def part(i):
+        begun.set()
+        go.wait(SOON)
+        threading.Event().wait(0.05)
+        done.append(i)
+
+    def work():
+        with workers.pool(1) as pool:
+            found.append(pool.submit(lambda: list(workers.side_by_side(part, range(20), 2))))
+            begun.wait(SOON)
+            threading.Timer(0.1, go.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    with pytest.raises(CancelledError):
+        found[0].result(SOON)
+    # Those that had begun are finished.
+    assert 2 <= len(done) <= 6
+
+
+def test_parts_come_in_order():
+    waits = [0.1, 0, 0.05, 0]
+    found = workers.side_by_side(lambda i: threading.Event().wait(waits[i]) or i, range(4), 3)
+    assert list(found) == [0, 1, 2, 3]
+
+
 def test_pairs_are_fused_side_by_side(jobs):
     two = threading.Barrier(2)
 
