@@ -93,7 +93,7 @@ def smallest(source: Any, name: str, split: str) -> Mapping[str, Any]:
     """Returns `name`, `height` and `width` of the pair with the shortest side in a split.
 
     Args:
-      source: a data set from `open_source`.
+      source: a data set from `open`.
       name: its name.
       split: the split, or a part of one, for which the whole split counts.
 

@@ -22,11 +22,6 @@ from smc_jax.recolor import recolor
 from smc_jax.types import Aux, Features, Pooled
 from smc_jax.weights import for_task, load, version
 
-ROOMY = 256**2
-"""The fewest pixels of tiles that are fused at the same time: more, smaller ones would cost more
-than further cores save, for what neighbours share is computed twice.
-"""
-
 T = TypeVar("T")
 
 
@@ -185,7 +180,7 @@ class Fuser:
         """
         height, width = a.shape
         room = max(budget // memory.per_pixel(self._config), tiles.AREA)
-        at_once = max(1, min(workers.cores(), room // ROOMY))
+        at_once = tiles.at_once(height, width, room, workers.cores())
         found = tiles.cover(height, width, tiles.shape(height, width, room // at_once))
 
         def bar(results: Iterable[T], unit: str) -> Iterator[T]:
@@ -209,16 +204,17 @@ class Fuser:
 
         pooled = None
         if self._config.mccm:
-            looks = bar(workers.side_by_side(look, found, at_once), "tile looked at")
-            pooled = self._pooled(a.shape, zip(found, looks, strict=True))
+            with workers.side_by_side(look, found, at_once) as looks:
+                looks = bar(looks, "tile looked at")
+                pooled = self._pooled(a.shape, zip(found, looks, strict=True))
 
         def run(tile: tiles.Tile) -> Luma:
             return self._run(*part(tile), pooled)
 
         fused = np.zeros(a.shape, np.float32)
-        results = bar(workers.side_by_side(run, found, at_once), "tile")
-        for tile, result in zip(found, results, strict=True):
-            fused[tile.place] += tile.weight * result
+        with workers.side_by_side(run, found, at_once) as results:
+            for tile, result in zip(found, bar(results, "tile"), strict=True):
+                fused[tile.place] += tile.weight * result
         return fused
 
     def _pooled(

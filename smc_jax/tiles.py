@@ -18,6 +18,10 @@ LEAST = 2 * OVERLAP
 """The shortest side of a tile."""
 AREA = 128**2
 """The pixels that a tile may have however small the memory budget is."""
+ROOMY = 256**2
+"""The fewest pixels of tiles that are fused at the same time: more, smaller ones would cost more
+than further cores save, for what neighbours share is computed twice.
+"""
 DEAR = 1.5
 """Wide tiles may compute at most this many times the pixels of the cheapest tiling."""
 
@@ -66,6 +70,15 @@ def shape(height: int, width: int, pixels: int) -> tuple[int, int]:
 
     bearable = DEAR * min(map(cost, found))
     return max((s for s in found if cost(s) <= bearable), key=lambda s: (s[1], -cost(s)))
+
+
+def at_once(height: int, width: int, pixels: int, most: int) -> int:
+    """Returns how many tiles, at most `most`, to fuse at the same time: as many as do not make them
+    narrower than a single one that `pixels` leaves room for.
+    """
+    widest = shape(height, width, pixels)[1]
+    counts = range(min(most, pixels // ROOMY), 1, -1)
+    return next((n for n in counts if shape(height, width, pixels // n)[1] == widest), 1)
 
 
 def cover(height: int, width: int, shape: tuple[int, int], overlap: int = OVERLAP) -> list[Tile]:

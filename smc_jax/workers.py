@@ -17,7 +17,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _OWN = threading.local()
-"""Holds, in each thread of a pool, the event `stop` that asks the thread to stop."""
+"""Holds, in each thread of a pool, the events `stops` of this pool and of those that it is part of;
+each asks the thread to stop.
+"""
 
 
 def count() -> int:
@@ -43,7 +45,8 @@ def pool(size: int) -> Iterator[ThreadPoolExecutor]:
     pair is begun, and no further tile of a pair; a pair that is fused whole is finished.
     """
     stop = threading.Event()
-    with ThreadPoolExecutor(size, initializer=lambda: setattr(_OWN, "stop", stop)) as threads:
+    stops = stop, *getattr(_OWN, "stops", ())
+    with ThreadPoolExecutor(size, initializer=lambda: setattr(_OWN, "stops", stops)) as threads:
         try:
             yield threads
         except BaseException:
@@ -60,17 +63,28 @@ def each(parts: Iterable[T]) -> Iterator[T]:
         yield part
 
 
-def side_by_side(function: Callable[[T], R], parts: Iterable[T], size: int) -> Iterator[R]:
-    """Yields the result of each part of a pair's work, in order, with `size` parts at a time;
-    raises CancelledError once this thread is to stop.
+@contextmanager
+def side_by_side(
+    function: Callable[[T], R], parts: Iterable[T], size: int
+) -> Iterator[Iterator[R]]:
+    """Yields the results of the parts of a pair's work, in order, as they come; `size` parts are
+    worked on at a time. As in `each`, no part begins once this thread is to stop.
     """
+    if size == 1:
+        # In this thread, whose settings of JAX hold here.
+        yield map(function, each(parts))
+        return
+
+    def one(part: T) -> R:
+        check()
+        return function(part)
+
     with pool(size) as threads:
-        yield from each(threads.map(function, parts))
+        yield each(threads.map(one, parts))
 
 
 def _stopped() -> bool:
-    stop = getattr(_OWN, "stop", None)
-    return stop is not None and stop.is_set()
+    return any(stop.is_set() for stop in getattr(_OWN, "stops", ()))
 
 
 def check() -> None:

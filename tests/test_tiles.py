@@ -75,6 +75,21 @@ def test_shapes_of_tiles(image, pixels, shape):
     assert tiles.shape(*image, pixels) == shape
 
 
+@pytest.mark.parametrize(
+    ("image", "pixels", "most", "count"),
+    [
+        ((2176, 3840), 578_703, 2, 1),  # half of it is not enough for tiles of full width
+        ((2176, 3840), 1_157_406, 2, 2),
+        ((2176, 3840), 2_314_812, 8, 7),
+        ((512, 1024), 4 * tiles.ROOMY, 1, 1),
+        ((512, 1024), 2 * tiles.ROOMY - 1, 9, 1),
+    ],
+)
+def test_as_many_tiles_at_once_as_stay_wide(image, pixels, most, count):
+    assert tiles.at_once(*image, pixels, most) == count
+    assert tiles.shape(*image, pixels // count)[1] == tiles.shape(*image, pixels)[1]
+
+
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(st.integers(1, 120), st.integers(1, 120), st.integers(128, 1100))
 def test_shapes_of_tiles_are_not_much_worse_than_squares(rows, columns, side):

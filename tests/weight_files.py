@@ -36,7 +36,7 @@ def _network(seed, **values):
 
 
 def _draw(rng, path, array):
-    """Parameters like those that a training begins with, except for the gate, where all experts tie
+    """Parameters much like those that a training begins with, but for the gate, where all experts tie
     then. Drawing them in JAX takes longer to compile than the network itself.
     """
     name = path[-1].key
