@@ -36,8 +36,8 @@ def _network(seed, **values):
 
 
 def _draw(rng, path, array):
-    """Parameters much like those that a training begins with, but for the gate, where all experts tie
-    then. Drawing them in JAX takes longer to compile than the network itself.
+    """Parameters much like those that a training begins with; but there the gate is 0, and all
+    experts tie. Drawing them in JAX takes longer to compile than the network itself.
     """
     name = path[-1].key
     if name in ("scale", "D"):
