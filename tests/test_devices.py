@@ -19,9 +19,7 @@ from smc_jax.errors import ConfigError
 ROOT = Path(__file__).parent.parent
 WAIT = 600
 """Seconds to wait for a process, on a machine that is busy with much else."""
-VALUES = tiny.TINY | tiny.QUICK | {"data.batch": 8, "train.ema": 0.9}
-# Of MAFE the frequency branch alone: the compiler cannot partition a Fourier transform.
-VALUES |= {"model.mafe": True, "model.local": False, "model.sc_scan": False}
+VALUES = tiny.TINY | tiny.QUICK | {"model.mafe": True, "data.batch": 8, "train.ema": 0.9}
 
 ON_MANY = """
 import json, sys

@@ -18,16 +18,14 @@ from smc_jax import checkpoint
 
 ROOT = Path(__file__).parent.parent
 STEPS = 30
-VALUES = (
-    tiny.TINY
-    | tiny.QUICK
-    | {
-        "train.steps": STEPS,
-        "train.image_every": 10,
-        "train.save_every": 1,
-        "train.ema": 0.9,
-    }
-)
+VALUES = {
+    **tiny.TINY,
+    **tiny.QUICK,
+    "train.steps": STEPS,
+    "train.image_every": 10,
+    "train.save_every": 1,
+    "train.ema": 0.9,
+}
 
 
 class Nursery:
