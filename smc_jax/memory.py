@@ -3,15 +3,12 @@
 import math
 import re
 from decimal import Decimal
-from pathlib import Path
 
 import jax
 import psutil
 
-from smc_jax import config, tiles
+from smc_jax import config, container, tiles
 from smc_jax.errors import ConfigError
-
-CONTAINER = Path("/sys/fs/cgroup")
 
 _UNITS = "KMGT"
 _FLOATS = 54
@@ -41,15 +38,9 @@ def available() -> int:
 
 
 def _free() -> int:
-    """Bytes free on this machine or, if less, in the container (cgroup v2) that this runs in."""
-    free = psutil.virtual_memory().available
-    try:
-        limit, used = (int((CONTAINER / f"memory.{v}").read_text()) for v in ("max", "current"))
-        statistics = (CONTAINER / "memory.stat").read_text()
-    except (OSError, ValueError):  # there is no container, or it has no limit
-        return free
-    given_up = re.search(r"^inactive_file (\d+)$", statistics, re.MULTILINE)
-    return min(free, max(0, limit - used + (int(given_up[1]) if given_up else 0)))
+    """Bytes free on this machine or, if less, in the container that this runs in."""
+    free, left = psutil.virtual_memory().available, container.memory()
+    return free if left is None else min(free, left)
 
 
 def parse(text: str) -> int:

@@ -2,6 +2,7 @@
 that pairs share.
 """
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import TypeVar
 
 import jax
 
-from smc_jax import memory
+from smc_jax import container, memory
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,13 +31,14 @@ def count() -> int:
 
 
 def cores() -> int:
-    """Returns how many programs to run at once: one per core of a CPU, since the scans of a program
-    keep one core busy; one on a GPU.
+    """Returns how many programs to run at once: one per core of a CPU that this process may use,
+    since the scans of a program keep one core busy; one on a GPU.
     """
     if jax.default_backend() != "cpu":
         return 1
     mine = getattr(os, "sched_getaffinity", None)
-    return len(mine(0)) if mine else os.cpu_count() or 1
+    there = len(mine(0)) if mine else os.cpu_count() or 1
+    return min(there, math.ceil(container.cores() or there))
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """`smc_jax.fuse`: what goes in, what comes out, and tiles."""
 
 import threading
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -354,19 +353,6 @@ def test_the_least_memory_is_what_the_smallest_tile_takes():
 def test_no_sizes_of_memory(text):
     with pytest.raises(ConfigError, match="is no size of memory; give one such as 2GB"):
         memory.parse(text)
-
-
-@pytest.mark.parametrize(
-    ("limit", "left"), [("3000\n", 1100), ("1000\n", 0), ("max\n", None), (None, None)]
-)
-def test_a_container_has_what_its_limit_leaves(tmp_path, monkeypatch, limit, left):
-    monkeypatch.setattr(memory, "CONTAINER", tmp_path)
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=9000))
-    if limit:
-        (tmp_path / "memory.max").write_text(limit)
-        (tmp_path / "memory.current").write_text("2000\n")
-        (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 100\nactive_file 7\n")
-    assert memory.available() == (9000 if left is None else left) // 2
 
 
 def test_some_memory_is_free():
