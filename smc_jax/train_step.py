@@ -1,6 +1,7 @@
 """One step of training: a pure function, jitted in one place."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from einops import rearrange
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -88,9 +90,13 @@ def _step(
     if cfg.train.accumulate > 1:
         gradient = _accumulated(gradient, cfg.train.accumulate)
     grads, (metrics, importance, made) = gradient(state.params, batch, key)
+    join, part = _joint(state.params) if cfg.train.fsdp == 1 else (lambda tree: tree,) * 2
+    state, grads = join(state), join(grads)
     updates, opt_state = transform.update(grads, state.opt_state, state.params)
-    # Adam's moments would still move parts that learned in an earlier run.
-    updates = _map_frozen(cfg, updates, lambda part: jax.tree.map(jnp.zeros_like, part))
+    if cfg.train.only:
+        # Adam's moments would still move parts that learned in an earlier run.
+        still = functools.partial(jax.tree.map, jnp.zeros_like)
+        updates = join(_map_frozen(cfg, part(updates), still))
     params = optax.apply_updates(state.params, updates)
     metrics |= {
         "lambda": losses.experts.lambda_t(progress),
@@ -114,7 +120,26 @@ def _step(
     metrics |= {"skipped": new.skipped, "bad": new.bad}
     if made.weights is not None:
         metrics |= {f"importance_{i}": new.importance[i] for i in range(len(new.importance))}
-    return new, metrics, made
+    return part(new), metrics, made
+
+
+def _joint(params: PyTree) -> tuple[Callable[[PyTree], PyTree], Callable[[PyTree], PyTree]]:
+    """Returns a function that makes one vector of each part of a tree that is built like `params`,
+    and its inverse. Of a hundred small arrays, the optimiser would make a thousand small loops.
+    """
+    vector, part = ravel_pytree(params)
+    alike = jax.tree.structure(params)
+
+    def join(tree: PyTree) -> PyTree:
+        def whole(v: Any) -> bool:
+            return jax.tree.structure(v) == alike
+
+        return jax.tree.map(lambda v: ravel_pytree(v)[0] if whole(v) else v, tree, is_leaf=whole)
+
+    def split(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda v: part(v) if v.shape == vector.shape else v, tree)
+
+    return join, split
 
 
 def _accepted(old: TrainState, new: TrainState, good: Bool[Array, ""]) -> TrainState:

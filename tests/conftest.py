@@ -1,8 +1,12 @@
 """Fixtures of all tests. Models are tiny, so most time goes into compiling: optimise little."""
 
+import importlib.metadata
 import os
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    # Newer versions have no other emitters. These spend twice the time of all else that compiles.
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 # Tests run in several processes, and the first would reserve most of a GPU's memory.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 

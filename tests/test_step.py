@@ -186,6 +186,14 @@ def test_learning_rate_that_is_logged_is_the_one_that_is_applied():
     assert max(jax.tree.leaves(moved)) == pytest.approx(1e-2 / 4, rel=1e-3)
 
 
+def test_joined_arrays_are_updated_as_each_by_itself():
+    """With `train.fsdp` they are not joined, since devices hold parts of each."""
+    values = {"train.ema": 0.9, "train.only": "mccm", "optim.clip": 0.1}
+    one, other = (stepped(values | {"train.fsdp": n}, images(), steps=2) for n in (1, 2))
+    assert one[1] == pytest.approx(other[1], rel=1e-5, abs=1e-7)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-7), one[0], other[0])
+
+
 def test_good_step_ends_a_row_of_bad_ones():
     def change(state):
         return dataclasses.replace(state, bad=jnp.int32(3), skipped=jnp.int32(5))
