@@ -17,10 +17,10 @@ def memory() -> int | None:
     return max(0, limit - used + (int(given_up[1]) if given_up else 0))
 
 
-def cores() -> float | None:
-    """Returns how many cores' time the container may take; None if there is no limit."""
+def cores() -> int | None:
+    """Returns how many cores the container may keep busy, at least 1; None if there is no limit."""
     try:
         quota, period = map(int, (FOLDER / "cpu.max").read_text().split())
     except (OSError, ValueError):
         return None
-    return quota / period
+    return max(1, quota // period)

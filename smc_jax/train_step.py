@@ -1,7 +1,6 @@
 """One step of training: a pure function, jitted in one place."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -51,9 +50,11 @@ def jit_step(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> Step:
     network = _network(cfg, model, mesh)
     state = train_state.abstract(cfg, model, mesh)
     places = jax.tree.map(lambda v: v.sharding, state)
+    # Devices along `fsdp` hold parts of each array, and of frozen arrays nothing is computed.
+    joined = mesh.shape["fsdp"] == 1 and not cfg.train.only
 
     def step(state, batch):
-        return _step(cfg, network, transform, rate, state, batch)
+        return _step(cfg, network, transform, rate, joined, state, batch)
 
     return jax.jit(
         step,
@@ -69,6 +70,7 @@ def _step(
     network: Network,
     transform: optax.GradientTransformation,
     rate: optax.Schedule,
+    joined: bool,
     state: TrainState,
     batch: Batch,
 ) -> tuple[TrainState, dict[str, Any], Made]:
@@ -90,17 +92,34 @@ def _step(
     if cfg.train.accumulate > 1:
         gradient = _accumulated(gradient, cfg.train.accumulate)
     grads, (metrics, importance, made) = gradient(state.params, batch, key)
-    join, part = _joint(state.params) if cfg.train.fsdp == 1 else (lambda tree: tree,) * 2
-    state, grads = join(state), join(grads)
+    change = cfg, transform, importance, metrics["loss"]
+    if joined:
+        vectors, separate = _joined(state)
+        new, changes = _updated(*change, vectors, ravel_pytree(grads)[0])
+        new = separate(new)
+    else:
+        new, changes = _updated(*change, state, grads)
+    metrics |= changes | {"lambda": losses.experts.lambda_t(progress), "lr": rate(state.step)}
+    if made.weights is not None:
+        metrics |= {f"importance_{i}": new.importance[i] for i in range(len(new.importance))}
+    return new, metrics, made
+
+
+def _updated(
+    cfg: config.Config,
+    transform: optax.GradientTransformation,
+    importance: Array,
+    loss: Scalar,
+    state: TrainState,
+    grads: PyTree,
+) -> tuple[TrainState, Metrics]:
+    """The state after the step, and how large the step was."""
     updates, opt_state = transform.update(grads, state.opt_state, state.params)
     if cfg.train.only:
         # Adam's moments would still move parts that learned in an earlier run.
-        still = functools.partial(jax.tree.map, jnp.zeros_like)
-        updates = join(_map_frozen(cfg, part(updates), still))
+        updates = _map_frozen(cfg, updates, lambda part: jax.tree.map(jnp.zeros_like, part))
     params = optax.apply_updates(state.params, updates)
-    metrics |= {
-        "lambda": losses.experts.lambda_t(progress),
-        "lr": rate(state.step),
+    metrics = {
         "grad_norm": optax.tree.norm(grads),
         "param_norm": optax.tree.norm(params),
         "update_ratio": optax.tree.norm(updates) / optax.tree.norm(state.params),
@@ -115,31 +134,30 @@ def _step(
         bad=jnp.zeros_like(state.bad),
     )
     # The norms overflow before the weights themselves do.
-    watched = jnp.stack([metrics[name] for name in ("loss", "grad_norm", "param_norm")])
+    watched = jnp.stack([loss, metrics["grad_norm"], metrics["param_norm"]])
     new = _accepted(state, new, jnp.isfinite(watched).all())
-    metrics |= {"skipped": new.skipped, "bad": new.bad}
-    if made.weights is not None:
-        metrics |= {f"importance_{i}": new.importance[i] for i in range(len(new.importance))}
-    return part(new), metrics, made
+    return new, metrics | {"skipped": new.skipped, "bad": new.bad}
 
 
-def _joint(params: PyTree) -> tuple[Callable[[PyTree], PyTree], Callable[[PyTree], PyTree]]:
-    """Returns a function that makes one vector of each part of a tree that is built like `params`,
-    and its inverse. Of a hundred small arrays, the optimiser would make a thousand small loops.
+def _joined(state: TrainState) -> tuple[TrainState, Callable[[TrainState], TrainState]]:
+    """Returns the state with one vector in place of each tree of arrays: the weights, their moving
+    average and Adam's moments. Of a hundred small arrays each, a thousand loops would have to be
+    compiled. The second result is the inverse.
     """
-    vector, part = ravel_pytree(params)
-    alike = jax.tree.structure(params)
+    weights = jax.tree.structure(state.params)
 
-    def join(tree: PyTree) -> PyTree:
-        def whole(v: Any) -> bool:
-            return jax.tree.structure(v) == alike
+    def is_tree(v: Any) -> bool:
+        return jax.tree.structure(v) == weights
 
-        return jax.tree.map(lambda v: ravel_pytree(v)[0] if whole(v) else v, tree, is_leaf=whole)
+    found, form = jax.tree.flatten(state, is_leaf=is_tree)
+    pairs = [ravel_pytree(v) if is_tree(v) else (v, lambda v: v) for v in found]
+    vectors, inverses = zip(*pairs, strict=True)
 
-    def split(tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda v: part(v) if v.shape == vector.shape else v, tree)
+    def separate(joined: TrainState) -> TrainState:
+        each = zip(inverses, form.flatten_up_to(joined), strict=True)
+        return form.unflatten(inverse(v) for inverse, v in each)
 
-    return join, split
+    return form.unflatten(vectors), separate
 
 
 def _accepted(old: TrainState, new: TrainState, good: Bool[Array, ""]) -> TrainState:

@@ -2,7 +2,6 @@
 that pairs share.
 """
 
-import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +37,7 @@ def cores() -> int:
         return 1
     mine = getattr(os, "sched_getaffinity", None)
     there = len(mine(0)) if mine else os.cpu_count() or 1
-    return min(there, math.ceil(container.cores() or there))
+    return min(there, container.cores() or there)
 
 
 @contextmanager

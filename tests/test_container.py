@@ -17,6 +17,8 @@ def folder(tmp_path, monkeypatch):
     ("limit", "left"), [("3000\n", 1100), ("1000\n", 0), ("max\n", None), (None, None)]
 )
 def test_memory_is_what_its_limit_leaves(folder, monkeypatch, limit, left):
+    cpu = SimpleNamespace(memory_stats=lambda: None)
+    monkeypatch.setattr(memory.jax, "local_devices", lambda: [cpu])
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=9000))
     if limit:
         (folder / "memory.max").write_text(limit)
@@ -30,7 +32,7 @@ def test_memory_is_what_its_limit_leaves(folder, monkeypatch, limit, left):
     ("quota", "cores"),
     [
         ("200000 100000\n", 2),
-        ("150000 100000\n", 2),
+        ("199000 100000\n", 1),
         ("5000 100000\n", 1),
         ("900000 100000\n", 8),
         ("max 100000\n", 8),

@@ -186,12 +186,27 @@ def test_learning_rate_that_is_logged_is_the_one_that_is_applied():
     assert max(jax.tree.leaves(moved)) == pytest.approx(1e-2 / 4, rel=1e-3)
 
 
-def test_joined_arrays_are_updated_as_each_by_itself():
-    """With `train.fsdp` they are not joined, since devices hold parts of each."""
-    values = {"train.ema": 0.9, "train.only": "mccm", "optim.clip": 0.1}
-    one, other = (stepped(values | {"train.fsdp": n}, images(), steps=2) for n in (1, 2))
-    assert one[1] == pytest.approx(other[1], rel=1e-5, abs=1e-7)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-7), one[0], other[0])
+@pytest.mark.parametrize(("values", "joined"), [({}, True), ({"train.only": "mccm"}, False)])
+def test_weights_are_updated_as_one_vector(monkeypatch, values, joined):
+    """With the same result as one by one."""
+    found = []
+
+    def updated(*arguments):
+        found.append([v.shape for v in jax.tree.leaves(arguments[-1])])
+        return update(*arguments)
+
+    update = train_step._updated
+    monkeypatch.setattr(train_step, "_updated", updated)
+    values |= {"train.ema": 0.9, "optim.clip": 0.1}
+    mine = stepped(values, images(), steps=2)
+    count = sum(v.size for v in jax.tree.leaves(mine[0].params))
+    assert (found[0] == [(count,)]) == joined
+    monkeypatch.setattr(train_step, "_joined", lambda state: (state, lambda new: new))
+    monkeypatch.setattr(train_step, "ravel_pytree", lambda grads: (grads, None))
+    other = stepped(values, images(), steps=2)
+    assert len(found[1]) > 1
+    assert mine[1] == pytest.approx(other[1], rel=1e-5, abs=1e-7)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-7), mine[0], other[0])
 
 
 def test_good_step_ends_a_row_of_bad_ones():

@@ -263,7 +263,7 @@ def test_debug_nans_stops_in_the_operation(cfg, tmp_path):
         step = jit_step(*arguments)
         return lambda state, batch: step(state, batch._replace(a=batch.a * 0 - 1))
 
-    def root(cfg, network, transform, rate, state, batch):
+    def root(cfg, network, transform, rate, joined, state, batch):
         return state, {"bad": jax.numpy.log(batch.a.mean())}, batch
 
     debugged = override(cfg, {"train.debug_nans": True})
