@@ -1,6 +1,5 @@
 """One step of training: a pure function, jitted in one place."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,20 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 from einops import rearrange
-from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from smc_jax import config, losses, optim, sharding, train_state
+from smc_jax import config, losses, optim, sharding, train_state, update
 from smc_jax.model import SMCMamba
 from smc_jax.ssm import SSMParams
 from smc_jax.train_state import TrainState
-from smc_jax.types import Aux, Batch, Image, Noise, Scalar
-
-IMPORTANCE_MEMORY = 0.99
-"""Share of itself that the running mean of the experts' importance keeps in each step."""
-
-Metrics = dict[str, Scalar]
+from smc_jax.types import Aux, Batch, Image, Noise
+from smc_jax.update import Metrics
 
 
 class Made(NamedTuple):
@@ -78,12 +72,12 @@ def _step(
     progress = state.step / cfg.train.steps
 
     def objective(params, batch, key):
-        params = _map_frozen(cfg, params, jax.lax.stop_gradient)
+        params = update.map_frozen(cfg, params, jax.lax.stop_gradient)
         noise = jax.random.normal(key, (len(batch.a), cfg.model.experts))
         fused, aux = network(params, batch.a, batch.b, noise)
         importance = state.importance if aux.importance is None else aux.importance.mean(0)
         importance = jax.lax.stop_gradient(importance)
-        running = _moved(state.importance, importance, IMPORTANCE_MEMORY)
+        running = update.moved(state.importance, importance)
         loss, terms = losses.total(cfg.loss, fused, aux, batch, progress, running)
         metrics = {"loss": loss, **terms, **_health(aux)}
         return loss, (metrics, importance, Made(fused, aux.weights))
@@ -92,90 +86,13 @@ def _step(
     if cfg.train.accumulate > 1:
         gradient = _accumulated(gradient, cfg.train.accumulate)
     grads, (metrics, importance, made) = gradient(state.params, batch, key)
-    change = cfg, transform, importance, metrics["loss"]
-    if joined:
-        vectors, separate = _joined(state)
-        new, changes = _updated(*change, vectors, ravel_pytree(grads)[0])
-        new = separate(new)
-    else:
-        new, changes = _updated(*change, state, grads)
+    new, changes = update.updated(
+        cfg, transform, importance, metrics["loss"], state, grads, joined=joined
+    )
     metrics |= changes | {"lambda": losses.experts.lambda_t(progress), "lr": rate(state.step)}
     if made.weights is not None:
         metrics |= {f"importance_{i}": new.importance[i] for i in range(len(new.importance))}
     return new, metrics, made
-
-
-def _updated(
-    cfg: config.Config,
-    transform: optax.GradientTransformation,
-    importance: Array,
-    loss: Scalar,
-    state: TrainState,
-    grads: PyTree,
-) -> tuple[TrainState, Metrics]:
-    """The state after the step, and how large the step was."""
-    updates, opt_state = transform.update(grads, state.opt_state, state.params)
-    if cfg.train.only:
-        # Adam's moments would still move parts that learned in an earlier run.
-        updates = _map_frozen(cfg, updates, lambda part: jax.tree.map(jnp.zeros_like, part))
-    params = optax.apply_updates(state.params, updates)
-    metrics = {
-        "grad_norm": optax.tree.norm(grads),
-        "param_norm": optax.tree.norm(params),
-        "update_ratio": optax.tree.norm(updates) / optax.tree.norm(state.params),
-    }
-    new = TrainState(
-        step=state.step + 1,
-        params=params,
-        opt_state=opt_state,
-        importance=_moved(state.importance, importance, IMPORTANCE_MEMORY),
-        ema=_averaged(cfg.train.ema, state, params),
-        skipped=state.skipped,
-        bad=jnp.zeros_like(state.bad),
-    )
-    # The norms overflow before the weights themselves do.
-    watched = jnp.stack([loss, metrics["grad_norm"], metrics["param_norm"]])
-    new = _accepted(state, new, jnp.isfinite(watched).all())
-    return new, metrics | {"skipped": new.skipped, "bad": new.bad}
-
-
-def _joined(state: TrainState) -> tuple[TrainState, Callable[[TrainState], TrainState]]:
-    """Returns the state with one vector in place of each tree of arrays: the weights, their moving
-    average and Adam's moments. Of a hundred small arrays each, a thousand loops would have to be
-    compiled. The second result is the inverse.
-    """
-    weights = jax.tree.structure(state.params)
-
-    def is_tree(v: Any) -> bool:
-        return jax.tree.structure(v) == weights
-
-    found, form = jax.tree.flatten(state, is_leaf=is_tree)
-    pairs = [ravel_pytree(v) if is_tree(v) else (v, lambda v: v) for v in found]
-    vectors, inverses = zip(*pairs, strict=True)
-
-    def separate(joined: TrainState) -> TrainState:
-        each = zip(inverses, form.flatten_up_to(joined), strict=True)
-        return form.unflatten(inverse(v) for inverse, v in each)
-
-    return form.unflatten(vectors), separate
-
-
-def _accepted(old: TrainState, new: TrainState, good: Bool[Array, ""]) -> TrainState:
-    """The new state if the step was good; else the old one, with the step counted as skipped."""
-    skip = dataclasses.replace(
-        old,
-        step=new.step,
-        opt_state=optim.advanced(old.opt_state, new.step),
-        skipped=old.skipped + 1,
-        bad=old.bad + 1,
-    )
-    return jax.tree.map(lambda new, skip: jnp.where(good, new, skip), new, skip)
-
-
-def _map_frozen(cfg: config.Config, tree: PyTree, change: Callable[[PyTree], PyTree]) -> PyTree:
-    """Applies `change` to the parts of the network that `train.only` keeps from learning."""
-    parts = cfg.train.parts() or tree
-    return {name: part if name in parts else change(part) for name, part in tree.items()}
 
 
 def _network(cfg: config.Config, model: SMCMamba, mesh: Mesh) -> Network:
@@ -233,19 +150,6 @@ def _accumulated(gradient: Gradient, parts: int) -> Gradient:
         return grads, (jax.tree.map(lambda v: v.mean(0), metrics), importance.mean(0), made)
 
     return accumulated
-
-
-def _averaged(decay: float, state: TrainState, params: PyTree) -> PyTree:
-    """The moving average of the weights; faster at first, while they move far."""
-    if state.ema is None:
-        return None
-    memory = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-    return jax.tree.map(lambda old, new: _moved(old, new, memory), state.ema, params)
-
-
-def _moved(average: Array, new: Array, memory: Scalar | float) -> Array:
-    """A moving average that keeps the share `memory` of itself."""
-    return memory * average + (1 - memory) * new
 
 
 def _health(aux: Any) -> Metrics:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from smc_jax import model, optim, sharding, train_state, train_step
+from smc_jax import model, optim, sharding, train_state, train_step, update
 from smc_jax.config import Config, override
 from smc_jax.types import Batch
 
@@ -191,18 +191,18 @@ def test_weights_are_updated_as_one_vector(monkeypatch, values, joined):
     """With the same result as one by one."""
     found = []
 
-    def updated(*arguments):
+    def applied(*arguments):
         found.append([v.shape for v in jax.tree.leaves(arguments[-1])])
-        return update(*arguments)
+        return apply(*arguments)
 
-    update = train_step._updated
-    monkeypatch.setattr(train_step, "_updated", updated)
+    apply = update._apply
+    monkeypatch.setattr(update, "_apply", applied)
     values |= {"train.ema": 0.9, "optim.clip": 0.1}
     mine = stepped(values, images(), steps=2)
     count = sum(v.size for v in jax.tree.leaves(mine[0].params))
     assert (found[0] == [(count,)]) == joined
-    monkeypatch.setattr(train_step, "_joined", lambda state: (state, lambda new: new))
-    monkeypatch.setattr(train_step, "ravel_pytree", lambda grads: (grads, None))
+    monkeypatch.setattr(update, "_joined", lambda state: (state, lambda new: new))
+    monkeypatch.setattr(update, "ravel_pytree", lambda grads: (grads, None))
     other = stepped(values, images(), steps=2)
     assert len(found[1]) > 1
     assert mine[1] == pytest.approx(other[1], rel=1e-5, abs=1e-7)
