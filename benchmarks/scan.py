@@ -41,6 +41,7 @@ CPU_SHAPES = {
     "4096 tokens, width 64": (1, 4096, 1, 64, 16),
     "16384 tokens, width 64": (1, 16384, 1, 64, 16),
     "65536 tokens, width 64": (1, 65536, 1, 64, 16),
+    "8192 tokens, width 256": (1, 8192, 1, 256, 16),
     # CM-Scan of all experts and modalities at crop 64.
     "8192 tokens, 8 groups of 32": (1, 8192, 8, 32, 16),
     # A channel is one token here.

@@ -2,13 +2,14 @@
 
 The forward pass keeps only the state at chunk boundaries; the backward pass recomputes a chunk's
 states from there and runs the adjoint recurrence over them. Independent scans (batch and groups)
-lie side by side in blocks whose state fits the first-level cache; blocks run one after another.
+lie side by side in blocks whose state fits the first-level cache; blocks run one after another. A
+scan too wide for a block is taken as several narrower ones with the same B and C.
 
 Shapes inside: m blocks, k chunks per block, t tokens per chunk, s scans side by side.
 """
 
 import jax.numpy as jnp
-from einops import rearrange, repeat
+from einops import rearrange, reduce, repeat
 from jax import export, lax
 from jaxtyping import Array, Float
 
@@ -140,65 +141,80 @@ def _adjoint(carry, room, A, part: Tokens, dy, *, reverse: bool):
     return lax.scan(step, tuple(carry), (*part, dy, room), reverse=not reverse)
 
 
+def _parts(width: int, states: int) -> int:
+    """Returns into how many equal parts a scan's channels are divided: as few as fit a block, or 1
+    where only many more would be equal (a prime width).
+    """
+    least = -(-width * states // BLOCK_STATE)
+    return next((p for p in range(least, 2 * least) if width % p == 0), 1)
+
+
 class _Fold:
     """Lays scans out in blocks and chunks, and back.
 
     Both are padded with zeros: a token with dt = 0 and x = 0 leaves the state unchanged. A single
-    block needs no copy.
+    block needs no copy. The p parts of a scan, of c channels each, count as scans.
     """
 
     def __init__(self, shape: tuple[int, ...], states: int, chunk: int):
         self.length, self.batch, groups, width = shape
-        self.scans = self.batch * groups
+        self.parts = _parts(width, states)
+        self.axes = {"b": self.batch, "p": self.parts}
+        self.scans = self.batch * groups * self.parts
         self.block = self.scans
         # When exported for any batch (`jax.export`), all scans form one block.
         if not export.is_symbolic_dim(self.scans):
-            blocks = min(self.scans, -(-self.scans * width * states // BLOCK_STATE))
+            numbers = self.batch * groups * width * states
+            blocks = min(self.scans, -(-numbers // BLOCK_STATE))
             self.block = -(-self.scans // blocks)
         self.chunk = chunk
 
     def tokens(self, x: Sequence, dt: Sequence, B: Matrix, C: Matrix) -> Tokens:
-        """Rearranges "l b g d" to "m k t (s d)" and "l n b g" to "m k t (n s)"."""
+        """Rearranges "l b g d" to "m k t (s c)" and "l n b g" to "m k t (n s)"."""
         return Tokens(self.lanes(x), self.lanes(dt), self._lanes(B), self._lanes(C))
 
-    def lanes(self, v: Sequence) -> Float[Array, "m k t sd"]:
-        v = self._fill(rearrange(v, "l b g d -> l (b g) d"), tokens=0, scans=1)
-        return rearrange(v, "(k t) (m s) d -> m k t (s d)", t=self.chunk, s=self.block)
+    def lanes(self, v: Sequence) -> Float[Array, "m k t sc"]:
+        v = rearrange(v, "l b g (p c) -> l (b g p) c", p=self.parts)
+        v = self._fill(v, tokens=0, scans=1)
+        return rearrange(v, "(k t) (m s) c -> m k t (s c)", t=self.chunk, s=self.block)
 
     def _lanes(self, v: Matrix) -> Float[Array, "m k t ns"]:
-        v = self._fill(rearrange(v, "l n b g -> l n (b g)"), tokens=0, scans=2)
+        v = repeat(v, "l n b g -> l n (b g p)", p=self.parts)
+        v = self._fill(v, tokens=0, scans=2)
         return rearrange(v, "(k t) n (m s) -> m k t (n s)", t=self.chunk, s=self.block)
 
     def tokens_back(self, v: Tokens) -> Tokens:
         return Tokens(*map(self.lanes_back, (v.x, v.dt)), *map(self._lanes_back, (v.B, v.C)))
 
-    def lanes_back(self, v: Float[Array, "m k t sd"]) -> Sequence:
-        v = rearrange(v, "m k t (s d) -> (k t) (m s) d", s=self.block)
-        return rearrange(v[: self.length, : self.scans], "l (b g) d -> l b g d", b=self.batch)
+    def lanes_back(self, v: Float[Array, "m k t sc"]) -> Sequence:
+        v = rearrange(v, "m k t (s c) -> (k t) (m s) c", s=self.block)
+        v = v[: self.length, : self.scans]
+        return rearrange(v, "l (b g p) c -> l b g (p c)", **self.axes)
 
     def _lanes_back(self, v: Float[Array, "m k t ns"]) -> Matrix:
         v = rearrange(v, "m k t (n s) -> (k t) n (m s)", s=self.block)
-        return rearrange(v[: self.length, :, : self.scans], "l n (b g) -> l n b g", b=self.batch)
+        v = v[: self.length, :, : self.scans]
+        return reduce(v, "l n (b g p) -> l n b g", "sum", **self.axes)
 
-    def parameters(self, A: Rates) -> Float[Array, "m n s d"]:
-        """Rearranges "n g d" to "m n s d", repeated along the batch."""
+    def parameters(self, A: Rates) -> Float[Array, "m n s c"]:
+        """Rearranges "n g d" to "m n s c", repeated along the batch."""
         return self.state(repeat(A, "n g d -> n b g d", b=self.batch))
 
-    def state(self, h: State) -> Float[Array, "m n s d"]:
-        """Rearranges "n b g d" to "m n s d"."""
+    def state(self, h: State) -> Float[Array, "m n s c"]:
+        """Rearranges "n b g d" to "m n s c"."""
         return self.states(h[None])[:, 0]
 
-    def state_back(self, h: Float[Array, "m n s d"]) -> State:
+    def state_back(self, h: Float[Array, "m n s c"]) -> State:
         return self.states_back(h[:, None])[0]
 
-    def states(self, h: States) -> Float[Array, "m k n s d"]:
-        """Rearranges "k n b g d" to "m k n s d"."""
-        h = self._fill(rearrange(h, "k n b g d -> k n (b g) d"), scans=2)
-        return rearrange(h, "k n (m s) d -> m k n s d", s=self.block)
+    def states(self, h: States) -> Float[Array, "m k n s c"]:
+        """Rearranges "k n b g d" to "m k n s c"."""
+        h = self._fill(rearrange(h, "k n b g (p c) -> k n (b g p) c", p=self.parts), scans=2)
+        return rearrange(h, "k n (m s) c -> m k n s c", s=self.block)
 
-    def states_back(self, h: Float[Array, "m k n s d"]) -> States:
-        h = rearrange(h, "m k n s d -> k n (m s) d")[:, :, : self.scans]
-        return rearrange(h, "k n (b g) d -> k n b g d", b=self.batch)
+    def states_back(self, h: Float[Array, "m k n s c"]) -> States:
+        h = rearrange(h, "m k n s c -> k n (m s) c")[:, :, : self.scans]
+        return rearrange(h, "k n (b g p) c -> k n b g (p c)", **self.axes)
 
     def _fill(self, v: Array, *, scans: int, tokens: int | None = None) -> Array:
         missing = [0] * v.ndim
