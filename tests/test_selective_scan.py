@@ -103,7 +103,7 @@ SHAPES = {
     "scalar channels": (600, 7, 1, 1, 4),
     "several chunks": (1, 150, 1, 8, 16),
     "wide scans, which the gradient divides": (2, 70, 2, 64, 8),
-    "scans too wide for a block": (2, 19, 2, 198, 16),
+    "scans too wide for a block": (2, 19, 2, 320, 16),
 }
 
 

@@ -3,7 +3,7 @@
 The forward pass keeps only the state at chunk boundaries; the backward pass recomputes a chunk's
 states from there and runs the adjoint recurrence over them. Independent scans (batch and groups)
 lie side by side in blocks whose state fits the first-level cache; blocks run one after another. A
-scan too wide for a block is taken as several narrower ones with the same B and C.
+scan of two blocks or more is taken as several narrower ones with the same B and C.
 
 Shapes inside: m blocks, k chunks per block, t tokens per chunk, s scans side by side.
 """
@@ -142,11 +142,16 @@ def _adjoint(carry, room, A, part: Tokens, dy, *, reverse: bool):
 
 
 def _parts(width: int, states: int) -> int:
-    """Returns into how many equal parts a scan's channels are divided: as few as fit a block, or 1
-    where only many more would be equal (a prime width).
+    """Returns into how many equal parts the channels of a scan of two blocks or more are divided.
+
+    Each has a multiple of `SUMMED` channels, and no fewer than states, since B and C are repeated
+    for it; without such a divisor the scan stays whole.
     """
-    least = -(-width * states // BLOCK_STATE)
-    return next((p for p in range(least, 2 * least) if width % p == 0), 1)
+    limit = -(-2 * BLOCK_STATE // states)
+    if width < limit:
+        return 1
+    fit = range(SUMMED, limit, SUMMED)
+    return width // max((c for c in fit if width % c == 0 and c >= states), default=width)
 
 
 class _Fold:
