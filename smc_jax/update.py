@@ -44,22 +44,8 @@ def updated(
       joined: update all weights as one vector, with the same result. They must all learn, and no
         device may hold a part of them.
     """
-    change = cfg, transform, importance, loss
-    if not joined:
-        return _apply(*change, state, grads)
-    vectors, separate = _joined(state)
-    new, metrics = _apply(*change, vectors, ravel_pytree(grads)[0])
-    return separate(new), metrics
-
-
-def _apply(
-    cfg: config.Config,
-    transform: optax.GradientTransformation,
-    importance: Array,
-    loss: Scalar,
-    state: TrainState,
-    grads: PyTree,
-) -> tuple[TrainState, Metrics]:
+    state, separate = _joined(state) if joined else (state, lambda new: new)
+    grads = ravel_pytree(grads)[0] if joined else grads
     updates, opt_state = transform.update(grads, state.opt_state, state.params)
     if cfg.train.only:
         # Adam's moments would still move parts that learned in an earlier run.
@@ -82,7 +68,7 @@ def _apply(
     # The norms overflow before the weights themselves do.
     watched = jnp.stack([loss, metrics["grad_norm"], metrics["param_norm"]])
     new = _accepted(state, new, jnp.isfinite(watched).all())
-    return new, metrics | {"skipped": new.skipped, "bad": new.bad}
+    return separate(new), metrics | {"skipped": new.skipped, "bad": new.bad}
 
 
 def _joined(state: TrainState) -> tuple[TrainState, Callable[[TrainState], TrainState]]:

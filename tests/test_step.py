@@ -191,12 +191,12 @@ def test_weights_are_updated_as_one_vector(monkeypatch, values, joined):
     """With the same result as one by one."""
     found = []
 
-    def applied(*arguments):
-        found.append([v.shape for v in jax.tree.leaves(arguments[-1])])
-        return apply(*arguments)
+    def accepted(old, new, good):
+        found.append([v.shape for v in jax.tree.leaves(new.params)])
+        return accept(old, new, good)
 
-    apply = update._apply
-    monkeypatch.setattr(update, "_apply", applied)
+    accept = update._accepted
+    monkeypatch.setattr(update, "_accepted", accepted)
     values |= {"train.ema": 0.9, "optim.clip": 0.1}
     mine = stepped(values, images(), steps=2)
     count = sum(v.size for v in jax.tree.leaves(mine[0].params))
