@@ -25,6 +25,12 @@ WINDOWS = (1, 2, 3)
 """Levels of smoothing, from 0, over whose windows `contrast` is averaged."""
 BLACK = 4 / 255
 """Luma below which less and less is added to the weighted mean: black stays black."""
+WHITE = 0.8
+"""Luma from which a source counts as white, ever more up to 1; `hidden` explains what for."""
+WIDE = 6
+"""Levels of smoothing of the windows over which `hidden` compares textures."""
+GRAIN = 16 / 255
+"""Standard deviation of the texture that `hidden` takes for grain."""
 SPLINE = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 """The cubic B-spline, the smoothing filter of the à trous wavelet."""
 
@@ -37,6 +43,7 @@ def blend(
     detail_trust: float = 0.0,
     *,
     noise: float = 1.0,
+    glare: float = 0.0,
     faint: float = 0.0,
     within: bool = False,
 ) -> Image:
@@ -60,6 +67,8 @@ def blend(
       detail_trust: further multiple of it that is added to those of the bands: the brighter source
         may be flat where the other one shows texture.
       noise: see `contrast`.
+      glare: multiple of `hidden` that is added to the logits of all shares: on white, what the
+        other source shows could not be brighter than its surroundings.
       faint: grey levels of 255 below which the result approaches the brighter source, reached at
         black: shares would halve what is faint in one source and black in the other.
       within: keep each pixel between those of the sources.
@@ -69,6 +78,8 @@ def blend(
     bands_a, bands_b = bands(a), bands(b)
     clearer = contrast(bands_a, bands_b, noise)
     logit += (trust + more_trust) * clearer
+    if glare:
+        logit += glare * hidden(bands_a, bands_b)
     share = nn.sigmoid(logit)
     shift += (detail_trust + more_detail_trust) * clearer
     for i, (detail_a, detail_b) in enumerate(zip(bands_a[:-1], bands_b[:-1], strict=True)):
@@ -121,6 +132,35 @@ def contrast(bands_a: list[Image], bands_b: list[Image], noise: float = 1.0) -> 
                 total += jnp.log(variance + (noise / 255) ** 2)
         logs.append(total / len(WINDOWS))
     return logs[0] - logs[1]
+
+
+def hidden(bands_a: list[Image], bands_b: list[Image]) -> Image:
+    """How much more texture one source has where the other is white, as behind smoke or in glare.
+
+    It is the log ratio of their local variances, where that of the white source is smaller. Only
+    coarse texture counts, such as a person or a car, not the grain of a sensor.
+
+    Args:
+      bands_a: `bands` of the first sources.
+      bands_b: `bands` of the second sources.
+
+    Returns:
+      Positive where the second source is white, negative where the first is, 0 elsewhere.
+    """
+    logs, white = [], []
+    for _, *coarse, smooth in (bands_a, bands_b):
+        texture = sum(coarse, smooth) - _smoothed(smooth, LEVELS, WIDE)
+        logs.append(jnp.log(_smoothed(texture**2, 0, WIDE) + GRAIN**2))
+        white.append(((smooth - WHITE) / (1 - WHITE)).clip(0.0, 1.0))
+    more = logs[0] - logs[1]
+    return white[1] * jnp.maximum(more, 0.0) + white[0] * jnp.minimum(more, 0.0)
+
+
+def _smoothed(image: Image, first: int, end: int) -> Image:
+    """Smooths an image at the levels from `first` to before `end`."""
+    for level in range(first, end):
+        image = _smooth(image, 2**level)
+    return image
 
 
 def _smooth(image: Image, step: int) -> Image:

@@ -99,6 +99,9 @@ class Model:
     """How much more strongly the shares of its bands of detail follow it."""
     contrast_noise: float = 1.0
     """Standard deviation of noise in grey levels of 255; details below it count as no contrast."""
+    glare: float = 0.0
+    """How strongly the shares of a `blend` follow the source that shows something where the other
+    is white, as behind smoke."""
     faint: float = 0.0
     """Grey levels of 255 below which a `blend` approaches the brighter source."""
     within: bool = False

@@ -41,6 +41,7 @@ LEAST = {
     "model.trust": 0.0,
     "model.detail_trust": 0.0,
     "model.contrast_noise": 0.1,
+    "model.glare": 0.0,
     "model.faint": 0.0,
     "loss.ssim_span": 1e-3,
     "loss.eps": 1e-12,

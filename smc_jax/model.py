@@ -93,6 +93,7 @@ class SMCMamba(nn.Module):
     trust: float = 0.0
     detail_trust: float = 0.0
     contrast_noise: float = 1.0
+    glare: float = 0.0
     faint: float = 0.0
     within: bool = False
     scan_method: str = "auto"
@@ -151,6 +152,7 @@ class SMCMamba(nn.Module):
                 self.trust,
                 self.detail_trust,
                 noise=self.contrast_noise,
+                glare=self.glare,
                 faint=self.faint,
                 within=self.within,
             )

@@ -76,6 +76,59 @@ def test_what_is_faint_goes_over_to_the_brighter_source():
     np.testing.assert_allclose(found[0, ..., 0], share * a[0, ..., 0], atol=1e-7)
 
 
+def smoothed(image, first, end):
+    for level in range(first, end):
+        kernel = np.zeros(4 * 2**level + 1)
+        kernel[:: 2**level] = blend.SPLINE
+        for axis in (0, 1):
+            image = ndimage.correlate1d(image, kernel, axis, mode="nearest")
+    return image
+
+
+@pytest.fixture(scope="module")
+def smoke():
+    """A person in the first source, where the second is grey on the left and white elsewhere."""
+    person = np.full((96, 240), 0.2)
+    person[40:72, 170:184] = 0.9
+    thick = np.where(np.arange(240) < 30, 0.4, 0.98) * np.ones((96, 1))
+    thick += 0.02 * np.random.default_rng(0).random(thick.shape)
+    return [image[None, ..., None].astype(np.float32) for image in (person, thick)]
+
+
+def test_what_white_hides(smoke):
+    logs, white = [], []
+    for image in smoke:
+        image = image[0, ..., 0].astype(float)
+        texture = smoothed(image, 0, 1) - smoothed(image, 0, 6)
+        logs.append(np.log(smoothed(texture**2, 0, 6) + (16 / 255) ** 2))
+        white.append(np.clip((smoothed(image, 0, 3) - 0.8) / 0.2, 0, 1))
+    assert white[0].any()
+    more = logs[0] - logs[1]
+    expected = white[1] * np.maximum(more, 0) + white[0] * np.minimum(more, 0)
+    bands = [blend.bands(jnp.asarray(image)) for image in smoke]
+    found = blend.hidden(*bands)
+    np.testing.assert_allclose(found[0, ..., 0], expected, atol=1e-4)
+    np.testing.assert_allclose(blend.hidden(*bands[::-1]), -found, atol=1e-6)
+    assert found[0, 56, 177] > 1
+    assert not found[0, :, :16].any()
+    grain = 0.2 + 0.04 * np.random.default_rng(1).standard_normal(smoke[0].shape)
+    assert np.abs(blend.hidden(blend.bands(jnp.asarray(grain)), bands[1])).max() < 0.1
+
+
+def test_glare_shows_what_white_hides(smoke):
+    a, b = map(jnp.asarray, smoke)
+    plain = jnp.zeros((*a.shape[:3], blend.CHANNELS)).at[..., 0].set(-4.0)
+    share = jax.nn.sigmoid(2 * blend.hidden(blend.bands(a), blend.bands(b)) - 4)
+    found = blend.blend(a, b, plain, glare=2.0)
+    np.testing.assert_allclose(found, b + share * (a - b), atol=1e-5)
+
+    def seen(image):
+        return image[0, 45:67, 172:182].mean() - image[0, 45:67, 192:198].mean()
+
+    assert seen(blend.blend(a, b, plain)) < 0.03
+    assert seen(found) > 0.1
+
+
 def test_within_the_sources(sources):
     a, b, *_ = sources
     strong = weights(0.6, 0.3, (1.0, -1.0, 0.5), (1.9, 1.9, 1.9))

@@ -187,6 +187,7 @@ def test_quadrants_see_a_seam_only_without_halo():
 def test_residual_is_added_to_the_mean_and_no_more_than_white_is_seen(small, train):
     network, params = build(output="residual"), jax.tree.map(lambda v: v, small[1])
     a, b = images()
+    b = b.at[:, :8].set(1.0)
     last = params["decoder"]["Conv_2"]["Conv_0"]
     zeros = jax.tree.map(jnp.zeros_like, last)
     params["decoder"]["Conv_2"]["Conv_0"] = {**zeros, "bias": jnp.array([0.5])}
@@ -205,10 +206,11 @@ def test_saturate_keeps_gradients_that_lead_back():
 
 
 def test_blend_takes_the_weights_that_the_decoder_makes(small):
-    trusts = {"trust": 0.7, "detail_trust": 0.4}
+    trusts = {"trust": 0.7, "detail_trust": 0.4, "glare": 1.5}
     network = build(output="blend", **trusts, contrast_noise=9.0, faint=40.0, within=True)
     params = jax.tree.map(lambda v: v, small[1])
     a, b = images()
+    b = b.at[:, :8].set(1.0)
     last = params["decoder"]["Conv_2"]["Conv_0"]
     zeros = jax.tree.map(lambda v: jnp.zeros((*v.shape[:-1], blend.CHANNELS)), last)
     bias = jnp.linspace(-1.0, 0.5, blend.CHANNELS)
