@@ -181,8 +181,8 @@ def summary(title: str, count: int, rows: list[Row]) -> list[str]:
 
 def main() -> None:
     parser = command.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", required=True, type=Path)
-    parser.add_argument("--out", default=Path("results"), type=Path)
+    parser.add_argument("--pairs", required=True, type=Path, help="folder of the test sets")
+    parser.add_argument("--out", default=Path("results"), type=Path, help="folder for the scores")
     arguments = parser.parse_args()
     compilation.use_cache()
     check(arguments.pairs)

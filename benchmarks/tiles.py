@@ -21,9 +21,9 @@ from smc_jax.weights import load
 
 def main() -> None:
     parser = command.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", required=True, type=Path)
-    parser.add_argument("--weights", default="general")
-    parser.add_argument("--max-memory", default="120MB,400MB,1GB")
+    parser.add_argument("--pairs", required=True, type=Path, help="folder with a/ and b/")
+    parser.add_argument("--weights", default="general", help="as smc-fuse takes them")
+    parser.add_argument("--max-memory", default="120MB,400MB,1GB", help="budgets to compare")
     arguments = parser.parse_args()
     budgets = {text: memory.parse(text) for text in arguments.max_memory.split(",")}
     compilation.use_cache()

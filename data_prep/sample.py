@@ -92,6 +92,8 @@ def samples() -> Iterator[tuple[str, str, str, Sample]]:
                 disparity = depth(photograph.shape[:2], scene.tilt, rng)
             focus = multi_focus(photograph, disparity, hides=measurement is not None, rng=rng)
             yield "mfif", scene.split, name, focus
+            # How many random numbers that noise took depends on the machine's arithmetic.
+            rng = np.random.default_rng((number, pair, 1))
             yield "meif", scene.split, name, multi_exposure(photograph, rng)
 
 

@@ -50,7 +50,9 @@ def jobs(a: str, b: str, out: str) -> tuple[list[Job], list[str]]:
     if not isinstance(first, dict) and not isinstance(second, dict):
         return [Job(first, second, _single(out, first))], []
     if not (isinstance(first, dict) and isinstance(second, dict)):
-        raise ImageError(f"{a} and {b} are one file and many; give two files, or twice many")
+        raise ImageError(
+            f"{a} and {b} are a file and a folder or glob; give two files, folders or globs"
+        )
     if Path(out).suffix.lower() in pairing.SUFFIXES and not Path(out).is_dir():
         raise ImageError(f"--out={out} is for many images; give a folder")
     files.check_folder(out, "--out")

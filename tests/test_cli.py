@@ -230,7 +230,7 @@ BAD = {
     "negative": (lambda: save("a.tif", np.full((32, 32), -1, np.int32)), "from 0 to 65535"),
     "missing": (lambda: "none.png", "there is no none.png; give a file, a folder, or a glob"),
     "missing folder": (lambda: "none/", "there is no none/"),
-    "folder": (lambda: os.mkdir("x") or (save("x/a.png", GREY) and "x"), "one file and many"),
+    "folder": (lambda: os.mkdir("x") or (save("x/a.png", GREY) and "x"), "a file and a folder"),
     "empty folder": (lambda: os.mkdir("x") or "x", "x holds no image; images are files with .png"),
     "glob without match": (lambda: "*.tif", r"no image matches \*\.tif"),
     "glob of other files": (

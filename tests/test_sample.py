@@ -299,3 +299,20 @@ def test_a_folder_that_holds_more_is_never_replaced(tmp_path):
     with pytest.raises(BuildError, match="holds run"):
         sample.write(tmp_path, overwrite=True)
     assert (tmp_path / "run").is_dir()
+
+
+def test_exposures_do_not_depend_on_the_noise_before(written, monkeypatch):
+    """How many random numbers a machine draws for it depends on its arithmetic."""
+    focus = sample.multi_focus
+
+    def noisier(*args, rng, **kwargs):
+        found = focus(*args, rng=rng, **kwargs)
+        rng.normal(size=7)
+        return found
+
+    monkeypatch.setattr(sample, "multi_focus", noisier)
+    monkeypatch.setattr(sample, "SCENES", few())
+    found = {name: pair for task, _, name, pair in sample.samples() if task == "meif"}
+    expected = load(written, "meif", "test", "chelsea")
+    for image, stored in zip(found["chelsea"], expected, strict=True):
+        np.testing.assert_array_equal(image, stored)

@@ -343,6 +343,7 @@ def test_little_is_kept_for_the_gradient():
         ({"B": (1, 10, 3, 3)}, "g that divides the 4 channels of x"),
         ({"C": (1, 10, 2, 3)}, r"C has shape \(1, 10, 2, 3\); expected \(1, 10, 1, 3\)"),
         ({"B": (1, 10, 3), "C": (1, 10, 4)}, r"C has shape \(1, 10, 4\); expected \(1, 10, 3\)"),
+        ({"B": (1, 3, 10), "C": (1, 3, 10)}, r"B has shape \(1, 3, 10\); expected \(1, 10, 10\)"),
         ({"D": (3,)}, r"D has shape \(3,\); expected \(4,\)"),
         ({"initial_state": (1, 3, 4)}, r"initial_state has .*; expected \(1, 4, 3\)"),
     ],

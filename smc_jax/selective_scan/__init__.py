@@ -156,7 +156,8 @@ def _checked(method: str, chunk: Any, **given: Any) -> list[Any]:
         "dt_bias": (width,),
         "initial_state": (batch, width, states),
     }
-    for name, value in given.items():
+    for name in ("B", *given):  # B comes first: the shapes of A and others follow from it.
+        value = given[name]
         if value is not None and value.shape != expected[name]:
             raise ValueError(
                 f"selective_scan: {name} has shape {value.shape}; expected {expected[name]}"
