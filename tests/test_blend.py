@@ -25,6 +25,15 @@ def weights(share=0.5, rest=0.0, shift=(0.0,) * 3, strength=(1.0,) * 3, trust=0.
     return jnp.broadcast_to(jnp.array(values, jnp.float32), (1, *SIZE, blend.CHANNELS))
 
 
+def smoothed(image, first, end):
+    for level in range(first, end):
+        kernel = np.zeros(4 * 2**level + 1)
+        kernel[:: 2**level] = blend.SPLINE
+        for axis in (0, 1):
+            image = ndimage.correlate1d(image, kernel, axis, mode="nearest")
+    return image
+
+
 def test_bands_are_those_of_scipy_and_add_up(sources):
     image = np.asarray(sources[0, 0, ..., 0], np.float64)
     found = blend.bands(sources[0])
@@ -32,11 +41,7 @@ def test_bands_are_those_of_scipy_and_add_up(sources):
     np.testing.assert_allclose(sum(found), sources[0], atol=1e-6)
     smooth = image
     for level in range(blend.LEVELS):
-        kernel = np.zeros(4 * 2**level + 1)
-        kernel[:: 2**level] = blend.SPLINE
-        before = smooth
-        for axis in (0, 1):
-            smooth = ndimage.correlate1d(smooth, kernel, axis, mode="nearest")
+        before, smooth = smooth, smoothed(smooth, level, level + 1)
         np.testing.assert_allclose(found[level][0, ..., 0], before - smooth, atol=1e-6)
     np.testing.assert_allclose(found[-1][0, ..., 0], smooth, atol=1e-6)
 
@@ -74,15 +79,6 @@ def test_what_is_faint_goes_over_to_the_brighter_source():
     found = blend.blend(a, 0 * a, weights(0.25), faint=16.0)
     share = np.maximum(1 - 0.75 * np.arange(SIZE[1]) / 16, 0.25)
     np.testing.assert_allclose(found[0, ..., 0], share * a[0, ..., 0], atol=1e-7)
-
-
-def smoothed(image, first, end):
-    for level in range(first, end):
-        kernel = np.zeros(4 * 2**level + 1)
-        kernel[:: 2**level] = blend.SPLINE
-        for axis in (0, 1):
-            image = ndimage.correlate1d(image, kernel, axis, mode="nearest")
-    return image
 
 
 @pytest.fixture(scope="module")
