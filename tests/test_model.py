@@ -211,13 +211,15 @@ def test_blend_takes_the_weights_that_the_decoder_makes(small):
     a, b = images()
     last = params["decoder"]["Conv_2"]["Conv_0"]
     zeros = jax.tree.map(lambda v: jnp.zeros((*v.shape[:-1], blend.CHANNELS)), last)
-    bias = jnp.linspace(-1.0, 0.5, blend.CHANNELS)
+    bias = jnp.linspace(-0.4, 0.5, blend.CHANNELS).at[1].set(0.02)  # The residual is a luma.
     params["decoder"]["Conv_2"]["Conv_0"] = {**zeros, "bias": bias}
     weights = jnp.broadcast_to(bias, (*a.shape[:3], blend.CHANNELS))
     for other in (b, jnp.ones_like(b)):  # Glare acts on white alone.
         fused, _ = jax.jit(network.apply)({"params": params}, a, other)
         expected = blend.blend(a, other, weights, **trusts, noise=9.0, faint=40.0, within=True)
         np.testing.assert_allclose(fused, expected.clip(0, 1), atol=1e-6)
+        inside = (fused > jnp.minimum(a, other)) & (fused < jnp.maximum(a, other))
+        assert 0.3 < inside.mean() < 1.0
     black = jnp.zeros_like(a)
     fused, _ = jax.jit(network.apply)({"params": params}, black, black)
     assert not fused.any()
