@@ -4,13 +4,12 @@ import itertools
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
+from smc_jax.atrous import LEVELS, bands, smoothed
+from smc_jax.glare import behind_white
 from smc_jax.types import Image
 
-LEVELS = 3
-"""Bands of detail: the finest is about 2 pixels wide, each further one twice as wide."""
 PARTS = {
     "share": 1,
     "residual": 1,
@@ -25,14 +24,6 @@ WINDOWS = (1, 2, 3)
 """Levels of smoothing, from 0, over whose windows `contrast` is averaged."""
 BLACK = 4 / 255
 """Luma below which less and less is added to the weighted mean: black stays black."""
-WHITE = 0.8
-"""Luma from which a source counts as white, ever more up to 1; `hidden` explains what for."""
-WIDE = 6
-"""Levels of smoothing of the windows over which `hidden` compares textures."""
-GRAIN = 16 / 255
-"""Standard deviation of the texture that `hidden` takes for grain."""
-SPLINE = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
-"""The cubic B-spline, the smoothing filter of the à trous wavelet."""
 
 
 def blend(
@@ -44,6 +35,7 @@ def blend(
     *,
     noise: float = 1.0,
     glare: float = 0.0,
+    behind: Image | None = None,
     faint: float = 0.0,
     within: bool = False,
 ) -> Image:
@@ -67,8 +59,9 @@ def blend(
       detail_trust: further multiple of it that is added to those of the bands: the brighter source
         may be flat where the other one shows texture.
       noise: see `contrast`.
-      glare: multiple of `hidden` that is added to the logits of all shares: on white, what the
-        other source shows could not be brighter than its surroundings.
+      glare: multiple of `behind_white` that is added to the logits of all shares: on white, what
+        the other source shows could not be brighter than its surroundings.
+      behind: for tiles, what `behind_white` gives there for the whole image.
       faint: grey levels of 255 below which the result approaches the brighter source, reached at
         black: shares would halve what is faint in one source and black in the other.
       within: keep each pixel between those of the sources.
@@ -79,7 +72,7 @@ def blend(
     clearer = contrast(bands_a, bands_b, noise)
     logit += (trust + more_trust) * clearer
     if glare:
-        logit += glare * hidden(bands_a, bands_b)
+        logit += glare * (behind_white(bands_a, bands_b) if behind is None else behind)
     share = nn.sigmoid(logit)
     shift += (detail_trust + more_detail_trust) * clearer
     for i, (detail_a, detail_b) in enumerate(zip(bands_a[:-1], bands_b[:-1], strict=True)):
@@ -91,21 +84,6 @@ def blend(
     if faint:
         fused = brighter + jnp.minimum(1.0, 255 / faint * brighter) * (fused - brighter)
     return fused.clip(jnp.minimum(a, b), brighter) if within else fused
-
-
-def bands(image: Image) -> list[Image]:
-    """The à trous wavelet: bands of detail, finest first, and the smooth rest; they add up to the
-    image.
-
-    Being undecimated it has no blocks and no phase, so that weights that change from pixel to pixel
-    leave no pattern.
-    """
-    parts = []
-    for level in range(LEVELS):
-        smooth = _smooth(image, 2**level)
-        parts.append(image - smooth)
-        image = smooth
-    return [*parts, image]
 
 
 def contrast(bands_a: list[Image], bands_b: list[Image], noise: float = 1.0) -> Image:
@@ -127,51 +105,8 @@ def contrast(bands_a: list[Image], bands_b: list[Image], noise: float = 1.0) -> 
     for fine, coarse, *_ in (bands_a, bands_b):
         variance, total = (fine + coarse) ** 2, jnp.zeros((), fine.dtype)
         for level in range(max(WINDOWS) + 1):
-            variance = _smooth(variance, 2**level)
+            variance = smoothed(variance, level, level + 1)
             if level in WINDOWS:
                 total += jnp.log(variance + (noise / 255) ** 2)
         logs.append(total / len(WINDOWS))
     return logs[0] - logs[1]
-
-
-def hidden(bands_a: list[Image], bands_b: list[Image]) -> Image:
-    """How much more texture one source has where the other is white, as behind smoke or in glare.
-
-    It is the log ratio of their local variances, where that of the white source is smaller. Only
-    coarse texture counts, such as a person or a car, not the grain of a sensor.
-
-    Args:
-      bands_a: `bands` of the first sources.
-      bands_b: `bands` of the second sources.
-
-    Returns:
-      Positive where the second source is white, negative where the first is, 0 elsewhere.
-    """
-    logs, white = [], []
-    for _, *coarse, smooth in (bands_a, bands_b):
-        texture = sum(coarse, smooth) - _smoothed(smooth, LEVELS, WIDE)
-        logs.append(jnp.log(_smoothed(texture**2, 0, WIDE) + GRAIN**2))
-        white.append(((smooth - WHITE) / (1 - WHITE)).clip(0.0, 1.0))
-    more = logs[0] - logs[1]
-    return white[1] * jnp.maximum(more, 0.0) + white[0] * jnp.minimum(more, 0.0)
-
-
-def _smoothed(image: Image, first: int, end: int) -> Image:
-    """Smooths an image at the levels from `first` to before `end`."""
-    for level in range(first, end):
-        image = _smooth(image, 2**level)
-    return image
-
-
-def _smooth(image: Image, step: int) -> Image:
-    """Smooths with taps that are `step` pixels apart; border pixels are repeated outwards."""
-    for axis in (1, 2):
-        size = image.shape[axis]
-        margin = [(0, 0)] * 4
-        margin[axis] = (2 * step, 2 * step)
-        # Otherwise XLA fuses each smoothing into the next and recomputes its pixels many times.
-        wide = lax.optimization_barrier(jnp.pad(image, margin, mode="edge"))
-        taps = [lax.slice_in_dim(wide, k * step, k * step + size, axis=axis) for k in range(5)]
-        image = sum((w * t for w, t in zip(SPLINE, taps, strict=True)), jnp.zeros((), image.dtype))
-        image = lax.optimization_barrier(image)
-    return image

@@ -14,7 +14,20 @@ import numpy as np
 from jaxtyping import Float, PyTree
 from tqdm import tqdm
 
-from smc_jax import border, coarse, color, config, inputs, memory, model, moe, tasks, tiles, workers
+from smc_jax import (
+    border,
+    coarse,
+    color,
+    config,
+    glare,
+    inputs,
+    memory,
+    model,
+    moe,
+    tasks,
+    tiles,
+    workers,
+)
 from smc_jax.coarse import Overview
 from smc_jax.color import Luma, Stored
 from smc_jax.errors import ImageError
@@ -109,13 +122,13 @@ class Fuser:
         # Tiles, their cores and the gate's windows begin at multiples of this.
         self._block = math.gcd(tiles.UNIT, cfg.model.gate_window)
 
-        def look(params: PyTree, a: Any, b: Any, seen: Any) -> tuple[Features, Features]:
-            found = encoders.apply({"params": params}, a, b, coarse=seen)
+        def look(params: PyTree, a: Any, b: Any, seen: dict) -> tuple[Features, Features]:
+            found = encoders.apply({"params": params}, a, b, **seen)
             aux: Aux = cast(Any, found)[1]
             return moe.blocks(aux.features_a, aux.features_b, self._block)
 
-        def apply(params: PyTree, a: Any, b: Any, seen: Any, pooled: Pooled | None) -> Any:
-            return network.apply({"params": params}, a, b, pooled, coarse=seen)[0]
+        def apply(params: PyTree, a: Any, b: Any, seen: dict, pooled: Pooled | None) -> Any:
+            return network.apply({"params": params}, a, b, pooled, **seen)[0]
 
         self._task, self._config, self._params = cfg.task, cfg.model, params
         self._apply, self._look = _Compiled(apply), _Compiled(look)
@@ -161,7 +174,7 @@ class Fuser:
         budget = memory.available() if max_memory is None else max_memory
         fits = self.needed(height, width) <= budget
         a, b = border.mirror(a), border.mirror(b)
-        fused = self._run(_batch(a), _batch(b)) if fits else self._tiled(a, b, budget)
+        fused = self._run(_batch(a), _batch(b), {}) if fits else self._tiled(a, b, budget)
         return fused[:height, :width]
 
     def needed(self, height: int, width: int) -> int:
@@ -169,34 +182,23 @@ class Fuser:
         pixels = border.filled(height) * border.filled(width)
         return pixels * memory.per_pixel(self._config)
 
-    def _run(self, a: Any, b: Any, seen: Any = None, pooled: Pooled | None = None) -> Luma:
+    def _run(self, a: Any, b: Any, seen: dict, pooled: Pooled | None = None) -> Luma:
         return np.asarray(self._apply(self._params, a, b, seen, pooled))[0, ..., 0]
 
     def _tiled(self, a: Luma, b: Luma, budget: int) -> Luma:
         """Fuses in tiles, as many at once as there are cores and room.
 
         The gate sees the features of all tiles, so that all tiles use the same experts; for this
-        the encoders run a second time. The frequency branch sees the whole image coarsely.
+        the encoders run a second time.
         """
         height, width = a.shape
         room = max(budget // memory.per_pixel(self._config), tiles.AREA)
         at_once = tiles.at_once(height, width, room, workers.cores())
         found = tiles.cover(height, width, tiles.shape(height, width, room // at_once))
+        seen = self._seen(a, b, found, room)
 
-        def bar(results: Iterable[T], unit: str) -> Iterator[T]:
-            return iter(tqdm(results, total=len(found), unit=unit, leave=False, disable=None))
-
-        step = coarse.step(a.size, memory.overview(room))
-        whole = []
-        if self._overview:
-            first = self._params["source_a"]
-            for params, image in (first, a), (self._params.get("source_b", first), b):
-                begun = bar(workers.each(found), "tile begun")
-                whole.append(self._overview(params, image, begun, step))
-
-        def part(tile: tiles.Tile) -> tuple[Any, Any, Any]:
-            seen = tuple(v[:, *tiles.blocks(tile.place, step)] for v in whole) or None
-            return _batch(a[tile.place]), _batch(b[tile.place]), seen
+        def part(tile: tiles.Tile) -> tuple[Any, Any, dict[str, Any]]:
+            return _batch(a[tile.place]), _batch(b[tile.place]), seen(tile)
 
         def look(tile: tiles.Tile) -> tuple[Features, Features]:
             # Otherwise a thread would begin its next tile, and take memory for it, at once.
@@ -205,7 +207,7 @@ class Fuser:
         pooled = None
         if self._config.mccm:
             with workers.side_by_side(look, found, at_once) as looks:
-                looks = bar(looks, "tile looked at")
+                looks = _bar(looks, len(found), "tile looked at")
                 pooled = self._pooled(a.shape, zip(found, looks, strict=True))
 
         def run(tile: tiles.Tile) -> Luma:
@@ -213,9 +215,34 @@ class Fuser:
 
         fused = np.zeros(a.shape, np.float32)
         with workers.side_by_side(run, found, at_once) as results:
-            for tile, result in zip(found, bar(results, "tile"), strict=True):
+            results = _bar(results, len(found), "tile")
+            for tile, result in zip(found, results, strict=True):
                 fused[tile.place] += tile.weight * result
         return fused
+
+    def _seen(
+        self, a: Luma, b: Luma, parts: list[tiles.Tile], room: int
+    ) -> Callable[[tiles.Tile], dict[str, Any]]:
+        """Returns what the network is told of the whole image in a tile: the frequency branch, what
+        it gives coarsely, and the blend, what white hides. `room` is the most pixels of a tile.
+        """
+        step, overviews, behind = coarse.step(a.size, memory.overview(room)), [], None
+        if self._overview:
+            first = self._params["source_a"]
+            for params, image in (first, a), (self._params.get("source_b", first), b):
+                begun = _bar(workers.each(parts), len(parts), "tile begun")
+                overviews.append(self._overview(params, image, begun, step))
+        if self._config.output == "blend" and self._config.glare:
+            behind = glare.whole(a, b, memory.glare(self._config, room))
+
+        def seen(tile: tiles.Tile) -> dict[str, Any]:
+            here = tiles.blocks(tile.place, step)
+            return {
+                "coarse": tuple(v[:, *here] for v in overviews) or None,
+                "behind": None if behind is None else _batch(behind[tile.place]),
+            }
+
+        return seen
 
     def _pooled(
         self, shape: tuple[int, ...], looks: Iterable[tuple[tiles.Tile, tuple[Any, Any]]]
@@ -258,3 +285,7 @@ class _Compiled:
 
 def _batch(image: Luma) -> Float[np.ndarray, "1 h w 1"]:
     return np.ascontiguousarray(image, np.float32)[None, ..., None]
+
+
+def _bar(results: Iterable[T], total: int, unit: str) -> Iterator[T]:
+    return iter(tqdm(results, total=total, unit=unit, leave=False, disable=None))

@@ -15,6 +15,8 @@ _FLOATS = 54
 """Numbers of four bytes that are alive at once, per pixel and feature channel."""
 _OVERVIEW = 12
 """The same for `coarse.Overview`, per coarse pixel, including its results, which are kept."""
+_GLARE = 14
+"""Numbers of four bytes that `glare.whole` needs per pixel."""
 
 
 def per_pixel(model: config.Model) -> int:
@@ -27,6 +29,11 @@ def per_pixel(model: config.Model) -> int:
 def overview(pixels: int) -> int:
     """Returns how many coarse pixels `coarse.Overview` may have if a tile may have `pixels`."""
     return pixels * _FLOATS // _OVERVIEW
+
+
+def glare(model: config.Model, pixels: int) -> int:
+    """Returns how many pixels `glare.whole` may look at if a tile may have `pixels`."""
+    return pixels * per_pixel(model) // (4 * _GLARE)
 
 
 def available() -> int:

@@ -109,6 +109,7 @@ class SMCMamba(nn.Module):
         noise: Noise | None = None,
         *,
         coarse: tuple[Coarse, Coarse] | None = None,
+        behind: Image | None = None,
         train: bool = False,
     ) -> tuple[Image, Aux]:
         """Fuses pairs of images of any size from 16x16 up.
@@ -121,6 +122,7 @@ class SMCMamba(nn.Module):
           noise: standard normal numbers that perturb the gate's logits in training.
           coarse: for tiles, the features that the frequency branch of each source gives there for
             the whole image, see `mafe.FrequencyRotation`.
+          behind: for tiles, what `glare.behind_white` gives there for the whole image.
           train: run every expert; otherwise only the chosen ones run, with the same result.
 
         Returns:
@@ -153,6 +155,7 @@ class SMCMamba(nn.Module):
                 self.detail_trust,
                 noise=self.contrast_noise,
                 glare=self.glare,
+                behind=behind,
                 faint=self.faint,
                 within=self.within,
             )
