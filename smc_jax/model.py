@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from smc_jax import blend, config
+from smc_jax import black_level, blend, config
 from smc_jax.conv import Conv
 from smc_jax.mafe import MAFE, Shallow
 from smc_jax.mccm import MCCM
@@ -89,6 +89,7 @@ class SMCMamba(nn.Module):
     frequency_order: str = "ring"
     cross_order: str = "interleave"
     decoder_layers: int = 3
+    black_level: bool = False
     output: str = "image"
     trust: float = 0.0
     detail_trust: float = 0.0
@@ -110,6 +111,7 @@ class SMCMamba(nn.Module):
         *,
         coarse: tuple[Coarse, Coarse] | None = None,
         behind: Image | None = None,
+        above: Float[Array, "b"] | None = None,
         train: bool = False,
     ) -> tuple[Image, Aux]:
         """Fuses pairs of images of any size from 16x16 up.
@@ -123,12 +125,15 @@ class SMCMamba(nn.Module):
           coarse: for tiles, the features that the frequency branch of each source gives there for
             the whole image, see `mafe.FrequencyRotation`.
           behind: for tiles, what `glare.behind_white` gives there for the whole image.
+          above: for tiles, what `black_level.above` gives for the whole image.
           train: run every expert; otherwise only the chosen ones run, with the same result.
 
         Returns:
           The fused images, saturated in training too (losses that see values above white blow
           bright regions out), and the features that losses and figures need.
         """
+        if self.black_level:
+            a = black_level.lowered(a, black_level.above(a, b) if above is None else above)
         encoder = nn.remat(Encoder) if self.remat else Encoder
         first = encoder(self.width, self._mafe(), name="source_a")
         second = first if self.share_mafe else encoder(self.width, self._mafe(), name="source_b")
