@@ -1,26 +1,43 @@
-"""Lowers a source that has no black of its own, such as an infrared image, to that of the other.
+"""Stretches a source that has no black of its own, such as an infrared image, down to the black
+level of the other one.
 
 The grey levels of an infrared image say which of two things is warmer, not how bright either is. If
 its darkest pixels are grey, they lie like a veil on what is dark in the other source (ours).
 """
+
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from smc_jax.types import Image
 
-PERCENT = 1.0
-"""The percentage of an image's pixels that are at or below its black level."""
+BLACK, WHITE = 1.0, 99.9
+"""Percentages of an image's pixels that are at or below its black and its white level."""
+STEEPEST = 3.0
+"""The largest gain, since noise is amplified too."""
 
 
-def above(a: Image, b: Image) -> Float[Array, "b"]:
-    """Returns by how much the black level of each first source lies above that of the second, or 0
-    where it does not.
+class Stretch(NamedTuple):
+    """For each pair, what its first source is multiplied by, and what is added then."""
+
+    gain: Float[Array, "b"]
+    offset: Float[Array, "b"]
+
+
+def stretch(a: Image, b: Image) -> Stretch:
+    """Returns how each first source is brought down to the black level of the second, while its
+    white level stays, unless this takes more than `STEEPEST`. Where its black level is not above
+    that of the second, the gain is 1 and the offset 0.
     """
-    first, second = (jnp.percentile(image, PERCENT, axis=(1, 2, 3)) for image in (a, b))
-    return jnp.maximum(first - second, 0.0)
+    axes = 1, 2, 3
+    black, white = jnp.percentile(a, jnp.array([BLACK, WHITE]), axis=axes)
+    above = jnp.maximum(black - jnp.percentile(b, BLACK, axis=axes), 0.0)
+    gain = jnp.minimum(1 + above / jnp.maximum(white - black, 1e-6), STEEPEST)
+    return Stretch(gain, (1 - gain) * black - above)
 
 
-def lowered(a: Image, by: Float[Array, "b"]) -> Image:
-    """Darkens each image by so much; what would be darker than black is black."""
-    return jnp.maximum(a - by[:, None, None, None], 0.0)
+def stretched(a: Image, by: Stretch) -> Image:
+    """Applies a stretch; what would be darker than black is black."""
+    gain, offset = (v[:, None, None, None] for v in by)
+    return jnp.maximum(gain * a + offset, 0.0)

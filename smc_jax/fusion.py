@@ -224,16 +224,16 @@ class Fuser:
     def _seen(
         self, a: Luma, b: Luma, parts: list[tiles.Tile], room: int
     ) -> Callable[[tiles.Tile], dict[str, Any]]:
-        """Returns what the network is told of the whole image in a tile: how much darker the first
-        source becomes, the coarse result of the frequency branch, and what white hides. `room` is
+        """Returns what the network is told of the whole image in a tile: how the first source is
+        stretched, the coarse result of the frequency branch, and what white hides. `room` is
         the most pixels of a tile.
         """
         step, overviews = coarse.step(a.size, memory.overview(room)), []
-        above = behind = None
+        stretch = behind = None
         if self._config.black_level:
             first = jnp.asarray(_batch(a))
-            above = black_level.above(first, jnp.asarray(_batch(b)))
-            a = np.asarray(black_level.lowered(first, above))[0, ..., 0]
+            stretch = black_level.stretch(first, jnp.asarray(_batch(b)))
+            a = np.asarray(black_level.stretched(first, stretch))[0, ..., 0]
         if self._overview:
             first = self._params["source_a"]
             for params, image in (first, a), (self._params.get("source_b", first), b):
@@ -245,7 +245,7 @@ class Fuser:
         def seen(tile: tiles.Tile) -> dict[str, Any]:
             here = tiles.blocks(tile.place, step)
             return {
-                "above": above,
+                "stretch": stretch,
                 "coarse": tuple(v[:, *here] for v in overviews) or None,
                 "behind": None if behind is None else _batch(behind[tile.place]),
             }

@@ -19,32 +19,52 @@ def pair():
 
 def test_the_first_source_gets_the_black_level_of_the_second(pair):
     a, b = pair
-    found = black_level.above(a, b)
-    levels = [np.quantile(np.asarray(v).reshape(2, -1), 0.01, axis=1) for v in (a, b)]
-    np.testing.assert_allclose(found, [levels[0][0] - levels[1][0], 0.0], atol=1e-6)
-    darker = black_level.lowered(a, found)
-    np.testing.assert_array_equal(darker[1], a[1])
-    np.testing.assert_allclose(darker[0], np.maximum(a[0] - found[0], 0), atol=1e-6)
-    assert darker[0].min() >= 0
+    by = black_level.stretch(a, b)
+    found = black_level.stretched(a, by)
+    np.testing.assert_array_equal(found[1], a[1])
+
+    def level(image, percent):
+        return np.percentile(image, percent)
+
+    assert level(a[0], 1) > level(b[0], 1) + 0.2
+    np.testing.assert_allclose(level(found[0], 1), level(b[0], 1), atol=1e-6)
+    np.testing.assert_allclose(level(found[0], 99.9), level(a[0], 99.9), atol=1e-6)
+    assert found.min() >= 0
 
 
-def test_the_network_sees_the_darker_source(pair, tmp_path):
+def test_noise_is_not_stretched_without_limit(pair):
+    _, b = pair
+    flat = 0.4 + 0.01 * pair[0]
+    gain, offset = black_level.stretch(flat, b)
+    assert gain[0] == black_level.STEEPEST
+    found = black_level.stretched(flat, black_level.Stretch(gain, offset))
+    for percent in (0, 50, 100):
+        expected = np.percentile(b[0], 1) + 3 * (
+            np.percentile(flat[0], percent) - np.percentile(flat[0], 1)
+        )
+        np.testing.assert_allclose(np.percentile(found[0], percent), expected, atol=1e-5)
+    same = jnp.full_like(b, 0.4)
+    assert jnp.isfinite(black_level.stretched(same, black_level.stretch(same, b))).all()
+
+
+def test_the_network_sees_the_stretched_source(pair, tmp_path):
     a, b = (v[:, :32, :48] for v in pair)
     cfg, params = weight_files.make(tmp_path / "x.safetensors", mafe=False)
     plain, dark = (
         model.build(override(cfg, {"model.black_level": on}).model) for on in (False, True)
     )
     found, _ = dark.apply({"params": params}, a, b)
-    by = black_level.above(a, b)
-    expected, _ = plain.apply({"params": params}, black_level.lowered(a, by), b)
+    by = black_level.stretch(a, b)
+    expected, _ = plain.apply({"params": params}, black_level.stretched(a, by), b)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert np.abs(found - plain.apply({"params": params}, a, b)[0])[0].mean() > 0.01
-    given, _ = dark.apply({"params": params}, a, b, above=jnp.zeros(2))
+    none = black_level.Stretch(jnp.ones(2), jnp.zeros(2))
+    given, _ = dark.apply({"params": params}, a, b, stretch=none)
     np.testing.assert_allclose(given, plain.apply({"params": params}, a, b)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("values", [{"mafe": False, "glare": 1.5}, {}])
-def test_tiles_are_lowered_as_the_whole_is(pair, tmp_path, values):
+def test_tiles_are_stretched_as_the_whole_is(pair, tmp_path, values):
     """The upper half of the second source is bright: a tile there would find no difference."""
     a, b = (np.array(v[0, ..., 0]) for v in pair)
     b[:72] = 0.6 + 0.4 * b[:72]
