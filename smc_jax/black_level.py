@@ -1,5 +1,5 @@
-"""Stretches a source that has no black of its own, such as an infrared image, down to the black
-level of the other one.
+"""Brings a source that has no black of its own, such as an infrared image, down to the black level
+of the other one.
 
 The grey levels of an infrared image say which of two things is warmer, not how bright either is. If
 its darkest pixels are grey, they lie like a veil on what is dark in the other source (ours).
@@ -14,6 +14,8 @@ from smc_jax.types import Image
 
 BLACK, WHITE = 1.0, 99.9
 """Percentages of an image's pixels that are at or below its black and its white level."""
+MIDDLE = 0.5
+"""Luma below which the white level does not fall: targets would be lost in the dark."""
 STEEPEST = 3.0
 """The largest gain, since noise is amplified too."""
 
@@ -26,14 +28,17 @@ class Stretch(NamedTuple):
 
 
 def stretch(a: Image, b: Image) -> Stretch:
-    """Returns how each first source is brought down to the black level of the second, while its
-    white level stays, unless this takes more than `STEEPEST`. Where its black level is not above
-    that of the second, the gain is 1 and the offset 0.
+    """Returns how each first source is brought down to the black level of the second.
+
+    It is darkened as a whole, but its white level does not fall below `MIDDLE`, or not at all if it
+    is lower: instead, what lies between is stretched, at most by `STEEPEST`. Where its black level
+    is not above that of the second, the gain is 1 and the offset 0.
     """
     axes = 1, 2, 3
     black, white = jnp.percentile(a, jnp.array([BLACK, WHITE]), axis=axes)
     above = jnp.maximum(black - jnp.percentile(b, BLACK, axis=axes), 0.0)
-    gain = jnp.minimum(1 + above / jnp.maximum(white - black, 1e-6), STEEPEST)
+    fall = jnp.clip(white - MIDDLE, 0.0, above)
+    gain = jnp.minimum(1 + (above - fall) / jnp.maximum(white - black, 1e-6), STEEPEST)
     return Stretch(gain, (1 - gain) * black - above)
 
 

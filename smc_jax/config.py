@@ -90,7 +90,7 @@ class Model:
     decoder_layers: int = 3
     """Number of 3x3 convolutions in the decoder (ours: the paper draws one box)."""
     black_level: bool = False
-    """Stretch the first source down to the black level of the second, for infrared images (ours,
+    """Bring the first source down to the black level of the second, for infrared images (ours,
     `black_level.py`)."""
     output: str = "image"
     """Output of the decoder: the `image` (through a sigmoid); or, not in the paper, a `residual`

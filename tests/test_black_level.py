@@ -28,8 +28,24 @@ def test_the_first_source_gets_the_black_level_of_the_second(pair):
 
     assert level(a[0], 1) > level(b[0], 1) + 0.2
     np.testing.assert_allclose(level(found[0], 1), level(b[0], 1), atol=1e-6)
-    np.testing.assert_allclose(level(found[0], 99.9), level(a[0], 99.9), atol=1e-6)
     assert found.min() >= 0
+
+
+def test_a_bright_source_is_darkened_as_a_whole(pair):
+    a, b = pair[0] + 0.25, pair[1] + 0.1
+    by = black_level.stretch(a, b)
+    np.testing.assert_array_equal(by.gain, 1.0)
+    above = np.percentile(a[0], 1) - np.percentile(b[0], 1)
+    np.testing.assert_allclose(by.offset, [-above, 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("white", "kept"), [(0.45, 0.45), (0.6, 0.5)])
+def test_targets_are_not_lost_in_the_dark(pair, white, kept):
+    _, b = pair
+    a = 0.3 + (white - 0.3) * (pair[0] - 0.3) / 0.4
+    found = black_level.stretched(a, black_level.stretch(a, b))
+    np.testing.assert_allclose(np.percentile(found[0], 99.9), kept, atol=1e-3)
+    np.testing.assert_allclose(np.percentile(found[0], 1), np.percentile(b[0], 1), atol=1e-3)
 
 
 def test_noise_is_not_stretched_without_limit(pair):
