@@ -28,21 +28,22 @@ class Stretch(NamedTuple):
 
 
 def stretch(a: Image, b: Image) -> Stretch:
-    """Returns how each first source is brought down to the black level of the second.
+    """Returns how to bring each first source down to the black level of the second one.
 
-    It is darkened as a whole, but its white level does not fall below `MIDDLE`, or not at all if it
-    is lower: instead, what lies between is stretched, at most by `STEEPEST`. Where its black level
-    is not above that of the second, the gain is 1 and the offset 0.
+    It is darkened as a whole as long as its white level stays above `MIDDLE`. From there on the
+    white level stays, and the range below it is stretched, by `STEEPEST` at most: the black level
+    of a flatter image does not come down all the way. Where the black level of the first source is
+    not above that of the second, the gain is 1 and the offset 0.
     """
     axes = 1, 2, 3
     black, white = jnp.percentile(a, jnp.array([BLACK, WHITE]), axis=axes)
     above = jnp.maximum(black - jnp.percentile(b, BLACK, axis=axes), 0.0)
     fall = jnp.clip(white - MIDDLE, 0.0, above)
     gain = jnp.minimum(1 + (above - fall) / jnp.maximum(white - black, 1e-6), STEEPEST)
-    return Stretch(gain, (1 - gain) * black - above)
+    return Stretch(gain, white - fall - gain * white)
 
 
 def stretched(a: Image, by: Stretch) -> Image:
-    """Applies a stretch; what would be darker than black is black."""
+    """Applies a stretch; the result is clipped to [0, 1]."""
     gain, offset = (v[:, None, None, None] for v in by)
-    return jnp.maximum(gain * a + offset, 0.0)
+    return jnp.clip(gain * a + offset, 0.0, 1.0)

@@ -91,7 +91,7 @@ class Model:
     """Number of 3x3 convolutions in the decoder (ours: the paper draws one box)."""
     black_level: bool = False
     """Bring the first source down to the black level of the second, for infrared images (ours,
-    `black_level.py`)."""
+    `black_level.py`). Losses and metrics still see the source as it was."""
     output: str = "image"
     """Output of the decoder: the `image` (through a sigmoid); or, not in the paper, a `residual`
     that is added to the mean of the sources, or the weights of a `blend` of the sources, pixel by

@@ -29,6 +29,7 @@ from smc_jax import (
     tiles,
     workers,
 )
+from smc_jax.black_level import Stretch
 from smc_jax.coarse import Overview
 from smc_jax.color import Luma, Stored
 from smc_jax.errors import ImageError
@@ -231,16 +232,15 @@ class Fuser:
         step, overviews = coarse.step(a.size, memory.overview(room)), []
         stretch = behind = None
         if self._config.black_level:
-            first = jnp.asarray(_batch(a))
-            stretch = black_level.stretch(first, jnp.asarray(_batch(b)))
-            a = np.asarray(black_level.stretched(first, stretch))[0, ..., 0]
+            a, stretch = _stretched(a, b)
         if self._overview:
             first = self._params["source_a"]
             for params, image in (first, a), (self._params.get("source_b", first), b):
                 begun = _bar(workers.each(parts), len(parts), "tile begun")
                 overviews.append(self._overview(params, image, begun, step))
         if self._config.output == "blend" and self._config.glare:
-            behind = glare.whole(a, b, memory.glare(self._config, room))
+            pixels = memory.glare(self._config, room)
+            behind = glare.whole(a, b, workers.each(glare.parts(a.shape, pixels)))
 
         def seen(tile: tiles.Tile) -> dict[str, Any]:
             here = tiles.blocks(tile.place, step)
@@ -289,6 +289,12 @@ class _Compiled:
             result = self._function(*args)
             self._known.add(shapes)
         return result
+
+
+def _stretched(a: Luma, b: Luma) -> tuple[Luma, Stretch]:
+    image = jnp.asarray(_batch(a))
+    stretch = black_level.stretch(image, jnp.asarray(_batch(b)))
+    return np.asarray(black_level.stretched(image, stretch))[0, ..., 0], stretch
 
 
 def _batch(image: Luma) -> Float[np.ndarray, "1 h w 1"]:

@@ -1,6 +1,7 @@
 """What white hides in one of two sources, such as people behind smoke or in glare (ours)."""
 
 import math
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -43,14 +44,19 @@ def behind_white(bands_a: list[Image], bands_b: list[Image]) -> Image:
     return white[1] * jnp.maximum(more, 0.0) + white[0] * jnp.minimum(more, 0.0)
 
 
-def whole(a: Luma, b: Luma, pixels: int) -> Luma:
-    """Returns `behind_white` of a large pair, found in parts of at most `pixels` pixels, or of the
-    fewest that a part may have.
+def parts(shape: tuple[int, ...], pixels: int) -> list[tiles.Tile]:
+    """Returns parts of an image, of at most `pixels` pixels or the fewest that one may have, that
+    overlap by so much that `behind_white` in a part's core is that of the whole image.
     """
-    found = np.zeros(a.shape, np.float32)
-    height, width = a.shape
+    height, width = shape
     side = max(math.isqrt(pixels), 3 * REACH)
-    for tile in tiles.cover(height, width, (side, side), 2 * REACH):
+    return tiles.cover(height, width, (side, side), 2 * REACH)
+
+
+def whole(a: Luma, b: Luma, parts: Iterable[tiles.Tile]) -> Luma:
+    """Returns `behind_white` of a large pair, found in `parts`."""
+    found = np.zeros(a.shape, np.float32)
+    for tile in parts:
         part = _of_pair(*(np.asarray(v[tile.place], np.float32)[None, ..., None] for v in (a, b)))
         found[tile.core] = np.asarray(part)[0, *tile.within, 0]
     return found

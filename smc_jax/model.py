@@ -126,7 +126,8 @@ class SMCMamba(nn.Module):
           coarse: for tiles, the features that the frequency branch of each source gives there for
             the whole image, see `mafe.FrequencyRotation`.
           behind: for tiles, what `glare.behind_white` gives there for the whole image.
-          stretch: for tiles, what `black_level.stretch` gives for the whole image.
+          stretch: for tiles, what `black_level.stretch` gives for the whole image; unused without
+            `black_level`.
           train: run every expert; otherwise only the chosen ones run, with the same result.
 
         Returns:
@@ -134,7 +135,8 @@ class SMCMamba(nn.Module):
           bright regions out), and the features that losses and figures need.
         """
         if self.black_level:
-            a = black_level.stretched(a, stretch or black_level.stretch(a, b))
+            stretch = black_level.stretch(a, b) if stretch is None else stretch
+            a = black_level.stretched(a, stretch)
         encoder = nn.remat(Encoder) if self.remat else Encoder
         first = encoder(self.width, self._mafe(), name="source_a")
         second = first if self.share_mafe else encoder(self.width, self._mafe(), name="source_b")

@@ -59,9 +59,11 @@ def test_parts_of_a_large_pair_give_what_the_whole_gives():
     coarse = rng.uniform(size=(20, 60)), rng.uniform(0.7, 1.2, (20, 60))
     a, b = (np.kron(v, np.ones((40, 20))).clip(0, 1).astype(np.float32) for v in coarse)
     assert a.shape > (3 * glare.REACH, 3 * glare.REACH)
-    expected = glare.whole(a, b, a.size**2)
+    expected = glare.whole(a, b, glare.parts(a.shape, a.size**2))
     assert np.abs(expected).max() > 1
-    np.testing.assert_allclose(glare.whole(a, b, 0), expected, atol=1e-5)
+    parts = glare.parts(a.shape, 0)
+    assert len(parts) > 1
+    np.testing.assert_allclose(glare.whole(a, b, parts), expected, atol=1e-5)
 
 
 def test_tiles_know_what_white_hides(tmp_path):
