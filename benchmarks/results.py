@@ -44,6 +44,7 @@ class TestSet(NamedTuple):
 SETS = {
     "MSRS": TestSet("Infrared and visible: MSRS", "ivif/MSRS/test", ("ivif",)),
     "RoadScene": TestSet("Infrared and visible: RoadScene", "ivif/RoadScene/test", ("ivif",)),
+    "VIFB": TestSet("Infrared and visible: VIFB", "ivif/VIFB/test", ("ivif",)),
     "Harvard-CT": TestSet("CT and MRI: Harvard", "mdif/Harvard-CT-MRI/test", ("mdif", "general")),
     "Harvard-PET": TestSet(
         "PET and MRI: Harvard", "mdif/Harvard-PET-MRI/test", ("mdif", "general")
