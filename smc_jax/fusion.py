@@ -29,7 +29,6 @@ from smc_jax import (
     tiles,
     workers,
 )
-from smc_jax.black_level import Stretch
 from smc_jax.coarse import Overview
 from smc_jax.color import Luma, Stored
 from smc_jax.errors import ImageError
@@ -118,8 +117,10 @@ class Fuser:
     """A network with its parameters, as a function of two images."""
 
     def __init__(self, cfg: config.Config, params: PyTree):
-        network = model.build(cfg.model)
-        encoders = model.build(dataclasses.replace(cfg.model, mccm=False))
+        # Black levels are those of the whole image, not of a tile: `luma` sees to them.
+        inner = dataclasses.replace(cfg.model, black_level=False)
+        network = model.build(inner)
+        encoders = model.build(dataclasses.replace(inner, mccm=False))
 
         # Tiles, their cores and the gate's windows begin at multiples of this.
         self._block = math.gcd(tiles.UNIT, cfg.model.gate_window)
@@ -176,6 +177,8 @@ class Fuser:
         budget = memory.available() if max_memory is None else max_memory
         fits = self.needed(height, width) <= budget
         a, b = border.mirror(a), border.mirror(b)
+        if self._config.black_level:
+            a = _stretched(a, b)
         fused = self._run(_batch(a), _batch(b), {}) if fits else self._tiled(a, b, budget)
         return fused[:height, :width]
 
@@ -225,14 +228,11 @@ class Fuser:
     def _seen(
         self, a: Luma, b: Luma, parts: list[tiles.Tile], room: int
     ) -> Callable[[tiles.Tile], dict[str, Any]]:
-        """Returns what the network is told of the whole image in a tile: how the first source is
-        stretched, the coarse result of the frequency branch, and what white hides. `room` is
-        the most pixels of a tile.
+        """Returns what the network is told of the whole image in a tile: the coarse result of the
+        frequency branch, and what white hides. `room` is the most pixels of a tile.
         """
         step, overviews = coarse.step(a.size, memory.overview(room)), []
-        stretch = behind = None
-        if self._config.black_level:
-            a, stretch = _stretched(a, b)
+        behind = None
         if self._overview:
             first = self._params["source_a"]
             for params, image in (first, a), (self._params.get("source_b", first), b):
@@ -245,7 +245,6 @@ class Fuser:
         def seen(tile: tiles.Tile) -> dict[str, Any]:
             here = tiles.blocks(tile.place, step)
             return {
-                "stretch": stretch,
                 "coarse": tuple(v[:, *here] for v in overviews) or None,
                 "behind": None if behind is None else _batch(behind[tile.place]),
             }
@@ -291,10 +290,10 @@ class _Compiled:
         return result
 
 
-def _stretched(a: Luma, b: Luma) -> tuple[Luma, Stretch]:
-    image = jnp.asarray(_batch(a))
-    stretch = black_level.stretch(image, jnp.asarray(_batch(b)))
-    return np.asarray(black_level.stretched(image, stretch))[0, ..., 0], stretch
+def _stretched(a: Luma, b: Luma) -> Luma:
+    first, second = (jnp.asarray(_batch(image)) for image in (a, b))
+    found = black_level.stretched(first, black_level.stretch(first, second))
+    return np.asarray(found)[0, ..., 0]
 
 
 def _batch(image: Luma) -> Float[np.ndarray, "1 h w 1"]:

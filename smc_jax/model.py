@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from smc_jax import black_level, blend, config
-from smc_jax.black_level import Stretch
 from smc_jax.conv import Conv
 from smc_jax.mafe import MAFE, Shallow
 from smc_jax.mccm import MCCM
@@ -112,7 +111,6 @@ class SMCMamba(nn.Module):
         *,
         coarse: tuple[Coarse, Coarse] | None = None,
         behind: Image | None = None,
-        stretch: Stretch | None = None,
         train: bool = False,
     ) -> tuple[Image, Aux]:
         """Fuses pairs of images of any size from 16x16 up.
@@ -126,8 +124,6 @@ class SMCMamba(nn.Module):
           coarse: for tiles, the features that the frequency branch of each source gives there for
             the whole image, see `mafe.FrequencyRotation`.
           behind: for tiles, what `glare.behind_white` gives there for the whole image.
-          stretch: for tiles, what `black_level.stretch` gives for the whole image; unused without
-            `black_level`.
           train: run every expert; otherwise only the chosen ones run, with the same result.
 
         Returns:
@@ -135,8 +131,7 @@ class SMCMamba(nn.Module):
           bright regions out), and the features that losses and figures need.
         """
         if self.black_level:
-            stretch = black_level.stretch(a, b) if stretch is None else stretch
-            a = black_level.stretched(a, stretch)
+            a = black_level.stretched(a, black_level.stretch(a, b))
         encoder = nn.remat(Encoder) if self.remat else Encoder
         first = encoder(self.width, self._mafe(), name="source_a")
         second = first if self.share_mafe else encoder(self.width, self._mafe(), name="source_b")

@@ -82,9 +82,13 @@ def test_the_network_sees_the_stretched_source(pair, tmp_path):
     expected, _ = plain.apply({"params": params}, black_level.stretched(a, by), b)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert np.abs(found - plain.apply({"params": params}, a, b)[0])[0].mean() > 0.01
-    none = black_level.Stretch(jnp.ones(2), jnp.zeros(2))
-    given, _ = dark.apply({"params": params}, a, b, stretch=none)
-    np.testing.assert_allclose(given, plain.apply({"params": params}, a, b)[0], atol=1e-6)
+    whole = np.asarray(a[0, ..., 0]), np.asarray(b[0, ..., 0])
+    fuser = fusion.Fuser(override(cfg, {"model.black_level": True}), params)
+    size = 32, 64  # as `fuse` pads it
+    a, b = (np.pad(v, ((0, 0), (0, 16)), mode="reflect")[None, ..., None] for v in whole)
+    expected, _ = dark.apply({"params": params}, jnp.asarray(a), jnp.asarray(b))
+    assert expected.shape[1:3] == size
+    np.testing.assert_allclose(fuser.luma(*whole), expected[0, :, :48, 0], atol=1e-5)
 
 
 @pytest.mark.parametrize("values", [{"mafe": False, "glare": 1.5}, {}])
